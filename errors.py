@@ -87,7 +87,7 @@ class ErrorCode(Enum):
     MODEL_VERSION_NOT_FOUND = ErrorInfo(404, False, "See the model's metadata for its versions.")
     MODEL_VERSION_INVALID = ErrorInfo(400, False, "A version is a positive integer.")
     MODEL_NAME_INVALID = ErrorInfo(
-        400, False, "Use letters, digits, '_', '.' and '-'; begin with one of the first three."
+        400, False, "Use letters, digits, '_', '.' and '-', and begin with none of the last two."
     )
     MODEL_NOT_READY = ErrorInfo(503, True, "Wait until the model is READY, or see its reason in the repository index.")
     MODEL_LOADING = ErrorInfo(503, True, "The model is being loaded: try again in a moment.")

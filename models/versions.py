@@ -54,7 +54,8 @@ class ModelDescription:
 class VersionStatus:
     """What became of one model version: its state, why, and what it looks like once it is loaded.
 
-    `generation` is the one that serves; after a failed reload it is the old one and `reason` says why.
+    `generation` is the one that serves; after a failed reload it is the old one and `reason` says why. `attempted` is
+    the generation whose load ended last, well or badly.
     """
 
     model: str
@@ -62,4 +63,5 @@ class VersionStatus:
     state: ModelState
     reason: str = ""
     generation: str = ""
+    attempted: str = ""
     description: ModelDescription | None = None

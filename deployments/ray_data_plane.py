@@ -1,0 +1,90 @@
+"""The data plane over Ray Serve: it answers from the catalog, asks control for changes, and dispatches inferences."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trygon.deployments.calls import call
+from trygon.deployments.catalog import Catalog
+from trygon.deployments.data_plane import ServedModel
+from trygon.deployments.dispatch import Dispatch
+from trygon.errors import ErrorCode, InferenceError
+from trygon.models.names import check_model_name
+from trygon.models.statistics import ModelStatistics
+from trygon.models.tensors import InferRequest, InferResponse
+from trygon.models.versions import VersionStatus
+
+NOT_READY_CODES = frozenset({ErrorCode.MODEL_LOADING, ErrorCode.MODEL_UNAVAILABLE, ErrorCode.MODEL_NOT_READY})
+
+
+class RayDataPlane:
+    """Implements `DataPlane` (see data_plane.py) in an ingress replica."""
+
+    def __init__(self, control: Any, catalog: Catalog, dispatch: Dispatch) -> None:
+        self._control = control
+        self._catalog = catalog
+        self._dispatch = dispatch
+
+    async def server_ready(self) -> bool:
+        """See `DataPlane.server_ready`."""
+        try:
+            return not self._catalog.missing()
+        except InferenceError:
+            return False
+
+    async def model_ready(self, name: str, version: str = "") -> bool:
+        """See `DataPlane.model_ready`."""
+        try:
+            await self._catalog.resolve(name, version)
+        except InferenceError as error:
+            if error.code in NOT_READY_CODES:
+                return False
+            raise
+        return True
+
+    async def model(self, name: str, version: str = "") -> ServedModel:
+        """See `DataPlane.model`."""
+        status = (await self._catalog.resolve(name, version)).status
+        if status.description is None:
+            raise InferenceError(ErrorCode.MODEL_NOT_READY, f"model '{name}' is not ready", model=name)
+        return ServedModel(name, str(status.version), self._catalog.versions(name), status.description)
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """See `DataPlane.infer`. A version that left its runner since it was looked up is looked up once more."""
+        routed = await self._catalog.resolve(request.model, request.version)
+        self._catalog.check(routed)(request)
+        try:
+            return await self._dispatch.infer(routed, request)
+        except InferenceError as error:
+            if error.code is not ErrorCode.MODEL_NOT_READY:
+                raise
+        await self._catalog.refresh()
+        routed = await self._catalog.resolve(request.model, request.version)
+        self._catalog.check(routed)(request)
+        return await self._dispatch.infer(routed, request)
+
+    async def statistics(self, name: str = "", version: str = "") -> Sequence[ModelStatistics]:
+        """See `DataPlane.statistics`."""
+        if name:
+            await self._catalog.resolve(name, version)
+        everything: list[ModelStatistics] = await call(self._control.statistics)
+        return [
+            item
+            for item in everything
+            if (not name or item.model == name) and (not version or item.version == int(version))
+        ]
+
+    async def index(self, *, ready_only: bool = False) -> Sequence[VersionStatus]:
+        """See `DataPlane.index`."""
+        rows: list[VersionStatus] = await call(self._control.index)
+        return [row for row in rows if row.state == "READY" or not ready_only]
+
+    async def load(self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None) -> None:
+        """See `DataPlane.load`."""
+        check_model_name(name)
+        self._catalog.take(await call(self._control.load, name, config, files))
+
+    async def unload(self, name: str, *, unload_dependents: bool = False) -> None:
+        """See `DataPlane.unload`. There are no ensembles yet, so nothing depends on a model."""
+        del unload_dependents
+        check_model_name(name)
+        self._catalog.take(await call(self._control.unload, name))

@@ -1,0 +1,121 @@
+"""The runner deployment: replicas of one framework and device that keep models loaded and run them."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from pathlib import Path
+
+from ray import serve
+
+from trygon.deployments.instance import ModelInstance
+from trygon.deployments.messages import Desired, InferCall, InferOutcome, ReplicaReport
+from trygon.deployments.residents import Residents
+from trygon.errors import InferenceError
+from trygon.models.backends import backend
+from trygon.models.backends.base import Placement
+from trygon.models.completion import complete, describe, labels
+from trygon.models.config import backend_of
+from trygon.models.proto.model_config_pb2 import ModelConfig
+from trygon.models.reshape import with_reshape
+from trygon.models.tensors import InferRequest
+from trygon.models.versions import VersionSpec
+from trygon.models.warmup import warmup_batches
+
+logger = logging.getLogger(__name__)
+
+CONTROL = "control"
+"""Name of the deployment that holds the desired state."""
+
+START_LOADS_S = 20.0
+"""How long a new replica keeps out of traffic while it loads what is wanted; slower loads go on beside requests."""
+
+
+class Runner:
+    """One replica. Its models come from the control deployment; it never reads the repository's index itself."""
+
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
+        self, name: str, *, threads: int, load_timeout_s: float, default_max_batch_size: int
+    ) -> None:
+        context = serve.get_replica_context()
+        self._name = name
+        self._device = name.rpartition("-")[2]
+        self._replica = context.replica_id.unique_id
+        self._threads = threads
+        self._default_max_batch_size = default_max_batch_size
+        self._control = serve.get_deployment_handle(CONTROL, app_name=context.app_name)
+        self._residents = Residents(self._load, self._changed, load_timeout_s=load_timeout_s)
+        self._known = ("", -1)
+        self._reporting: asyncio.Task[None] | None = None
+        desired: Desired = await self._control.desired.remote(name)
+        await self.apply(desired)
+        if desired.served:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._residents.settle(), START_LOADS_S)
+
+    async def infer(self, call: InferCall) -> list[InferOutcome]:
+        """Run the call's requests; each has its own outcome, in order."""
+        if len(call.requests) == 1:
+            return [await self._infer_one(call, call.requests[0])]
+        return list(await asyncio.gather(*(self._infer_one(call, request) for request in call.requests)))
+
+    async def apply(self, desired: Desired) -> ReplicaReport:
+        """Become what is desired, unless something newer is known; report at once, while loads go on."""
+        term, revision = self._known
+        if desired.term != term or desired.revision > revision:
+            self._known = (desired.term, desired.revision)
+            self._residents.apply(desired.specs)
+        return self.report()
+
+    def report(self) -> ReplicaReport:
+        """Return what lives here. Also the call that wakes a deployment which has no replica."""
+        return ReplicaReport(
+            self._replica,
+            self._name,
+            self._residents.specs(),
+            tuple(self._residents.statuses()),
+            tuple(self._residents.statistics()),
+        )
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve's autoscaler how many versions are wanted here (see autoscaling.py)."""
+        return {"wanted_versions": float(len(self._residents.statuses()))}
+
+    async def _infer_one(self, call: InferCall, request: InferRequest) -> InferOutcome:
+        try:
+            instance = self._residents.get(call.model, call.version)
+            return await instance.infer(request, checked_for=call.generation)
+        except InferenceError as error:
+            return error
+
+    def _changed(self) -> None:
+        if self._reporting is None:
+            self._reporting = asyncio.create_task(self._report_soon())
+
+    async def _report_soon(self) -> None:
+        """Tell control of all changes of this turn at once; it asks again by itself if this is lost."""
+        await asyncio.sleep(0)
+        self._reporting = None
+        try:
+            await self._control.report.remote(self.report())
+        except Exception as error:  # noqa: BLE001 - control may be restarting; its next round asks for this report
+            logger.warning("control did not take a report: %s", error)
+
+    def _load(self, spec: VersionSpec) -> ModelInstance:
+        found = ModelConfig.FromString(spec.config)
+        placement = self._placement(found)
+        model = backend(backend_of(found)).load(Path(spec.path), found, placement)
+        try:
+            config = complete(found, model.signature, default_max_batch_size=self._default_max_batch_size)
+            description = describe(config, model.signature, labels(config, Path(spec.model_path)))
+            model = with_reshape(model, config)
+            for batch in warmup_batches(config, Path(spec.model_path)):
+                model.run(batch, [output.name for output in config.output])
+        except BaseException:
+            model.close()
+            raise
+        return ModelInstance(spec, model, config, description, placement)
+
+    def _placement(self, config: ModelConfig) -> Placement:
+        instances = max(1, sum(max(1, group.count) for group in config.instance_group))
+        return Placement(device=self._device, instances=instances, threads=max(1, math.ceil(self._threads / instances)))
