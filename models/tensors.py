@@ -162,13 +162,14 @@ def element_count(shape: Sequence[int], *, tensor: str) -> int:
     """
     count = 1
     for dimension in shape:
+        # Stops growing beyond int64: the product of a shape as long as a request would take minutes.
+        count = min(count * dimension, MAX_DIMENSION + 1)
         if not 0 <= dimension <= MAX_DIMENSION:
             raise InferenceError(
                 ErrorCode.TENSOR_SHAPE_INVALID,
                 f"tensor '{tensor}' has dimension {dimension}; it must be between 0 and 2^63-1",
                 tensor=tensor,
             )
-    count = math.prod(shape)
     if count > MAX_DIMENSION:
         raise InferenceError(
             ErrorCode.TENSOR_SHAPE_INVALID, f"tensor '{tensor}' has a shape of more than 2^63-1 elements", tensor=tensor
@@ -217,12 +218,19 @@ def to_array(tensor: Tensor) -> Array:
 def from_array(name: str, array: Array, datatype: Datatype | None = None) -> Tensor:
     """Return a tensor with a copy of the array's values; arrays of `str` or `bytes` become BYTES.
 
-    Raises: TENSOR_DATA_INVALID for a dtype without a KServe datatype, or strings that are not text or bytes.
+    Raises: TENSOR_DATA_INVALID for a dtype without a KServe datatype, strings that are not text or bytes, and values
+    that cannot be cast to `datatype`.
     """
     datatype = datatype or datatype_of(array.dtype, tensor=name)
     if datatype is Datatype.BYTES:
         return Tensor(name, datatype, array.shape, join_strings(array.reshape(-1).tolist(), tensor=name))
-    return Tensor(name, datatype, array.shape, array.astype(datatype.numpy, copy=False).tobytes())
+    try:
+        values = array.astype(datatype.numpy, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InferenceError(
+            ErrorCode.TENSOR_DATA_INVALID, f"tensor '{name}' has values that are no {datatype}: {error}", tensor=name
+        ) from None
+    return Tensor(name, datatype, array.shape, values.tobytes())
 
 
 def datatype_of(dtype: np.dtype[Any], *, tensor: str) -> Datatype:
@@ -243,12 +251,12 @@ def datatype_of(dtype: np.dtype[Any], *, tensor: str) -> Datatype:
 def join_strings(elements: Iterable[Any], *, tensor: str) -> bytes:
     """Serialise BYTES elements: each a u32 length (little-endian) and that many bytes. Text becomes UTF-8.
 
-    Raises: TENSOR_DATA_INVALID for anything else than text and bytes.
+    Raises: TENSOR_DATA_INVALID for anything else than text and bytes, and for text with half surrogates.
     """
     parts: list[bytes] = []
     for element in elements:
         if isinstance(element, str):
-            raw = element.encode()
+            raw = _encode(element, tensor)
         elif isinstance(element, bytes | bytearray | np.bytes_):
             raw = bytes(element)
         else:
@@ -260,6 +268,15 @@ def join_strings(elements: Iterable[Any], *, tensor: str) -> bytes:
         parts.append(struct.pack("<I", len(raw)))
         parts.append(raw)
     return b"".join(parts)
+
+
+def _encode(text: str, tensor: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InferenceError(
+            ErrorCode.TENSOR_DATA_INVALID, f"tensor '{tensor}' has text that UTF-8 cannot encode", tensor=tensor
+        ) from None
 
 
 def split_strings(data: Buffer, *, tensor: str) -> list[bytes]:
