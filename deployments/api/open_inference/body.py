@@ -1,0 +1,134 @@
+"""HTTP bodies: read one within its limits, however it is compressed, and compress one when the caller asks."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from trygon.errors import ErrorCode, InferenceError
+
+BLOCKING_BYTES: Final = 1024 * 1024
+"""Work on more bytes than this at once leaves the event loop, which also answers health checks, to others first."""
+
+MIN_COMPRESSED_BYTES: Final = 1024
+"""Smaller bodies are sent as they are: they fit in a packet or two."""
+
+
+class Encoding(StrEnum):
+    """The content codings that Triton's clients send and understand. Source: RFC 9110, section 8.4.1."""
+
+    GZIP = "gzip"
+    DEFLATE = "deflate"
+
+
+_ENCODINGS: Final = {str(encoding): encoding for encoding in Encoding}
+# Deflate means the zlib format (RFC 9110, section 8.4.1.2); 16 more window bits stand for gzip's wrapper.
+_WINDOW_BITS: Final = {Encoding.GZIP: 16 + zlib.MAX_WBITS, Encoding.DEFLATE: zlib.MAX_WBITS}
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Return the request's body, decompressed; neither form may be longer than `limit_bytes`.
+
+    Raises: REQUEST_BODY_TOO_LARGE, REQUEST_ENCODING_UNSUPPORTED, REQUEST_ENCODING_INVALID, REQUEST_CANCELLED.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit_bytes):
+        raise _too_large(limit_bytes)
+    encoding = _content_encoding(request)
+    chunks = _capped(request, limit_bytes)
+    if encoding is None:
+        return b"".join([chunk async for chunk in chunks])
+    pieces, size = [], 0
+    async for piece in _decompressed(chunks, encoding):
+        size += len(piece)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def accepted_encoding(accept_encoding: str | None) -> Encoding | None:
+    """Return the coding to answer with: the first that the header names and does not weigh 0, if any."""
+    for item in (accept_encoding or "").lower().split(","):
+        name, _, weight = item.partition(";")
+        refused = weight.replace(" ", "").rstrip("0") in {"q=", "q=0."}
+        encoding = _ENCODINGS.get(name.strip())
+        if encoding and not refused:
+            return encoding
+    return None
+
+
+async def compress(body: bytes, encoding: Encoding) -> bytes | None:
+    """Return the body compressed, or None where that does not pay."""
+    if len(body) < MIN_COMPRESSED_BYTES:
+        return None
+    if len(body) > BLOCKING_BYTES:
+        compressed = await asyncio.to_thread(_compress, body, encoding)
+    else:
+        compressed = _compress(body, encoding)
+    return compressed if len(compressed) < len(body) else None
+
+
+def _compress(body: bytes, encoding: Encoding) -> bytes:
+    # Level 1: tensors of floats hardly shrink further at six times the cost.
+    return zlib.compress(body, level=1, wbits=_WINDOW_BITS[encoding])
+
+
+def _content_encoding(request: Request) -> Encoding | None:
+    given = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if given in {"", "identity"}:
+        return None
+    encoding = _ENCODINGS.get(given)
+    if encoding is None:
+        raise InferenceError(
+            ErrorCode.REQUEST_ENCODING_UNSUPPORTED, f"Content-Encoding '{given}' is not supported", encoding=given
+        )
+    return encoding
+
+
+async def _capped(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            yield chunk
+    except ClientDisconnect:
+        raise InferenceError(ErrorCode.REQUEST_CANCELLED, "the caller hung up while sending its body") from None
+
+
+async def _decompressed(chunks: AsyncIterator[bytes], encoding: Encoding) -> AsyncIterator[bytes]:
+    """Decompress at most BLOCKING_BYTES at a time, so that a bomb is found out before it goes off."""
+    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+    async for chunk in chunks:
+        pending, more = chunk, bool(chunk)
+        while more:
+            if stream.eof:
+                raise _invalid(encoding, "bytes follow its end")
+            try:
+                piece = stream.decompress(pending, BLOCKING_BYTES)
+            except zlib.error as error:
+                raise _invalid(encoding, str(error)) from error
+            yield piece
+            pending = stream.unconsumed_tail or stream.unused_data
+            more = bool(pending) or (len(piece) == BLOCKING_BYTES and not stream.eof)
+            if more:
+                await asyncio.sleep(0)
+    if not stream.eof:
+        raise _invalid(encoding, "it ends too early")
+
+
+def _too_large(limit_bytes: int) -> InferenceError:
+    return InferenceError(
+        ErrorCode.REQUEST_BODY_TOO_LARGE, f"the body is larger than {limit_bytes} bytes", limitBytes=limit_bytes
+    )
+
+
+def _invalid(encoding: Encoding, reason: str) -> InferenceError:
+    return InferenceError(
+        ErrorCode.REQUEST_ENCODING_INVALID, f"the body is not valid {encoding}: {reason}", encoding=str(encoding)
+    )
