@@ -15,8 +15,8 @@ from trygon.errors import InferenceError
 from trygon.models.repository import ModelRepository
 from trygon.settings import IngressSettings, ModelControlMode, RunnerSettings, Settings
 
-RUNNERS = ("onnx-cpu", "tensorflow-cpu", "litert-cpu")
-"""The runner deployments, one for each framework and device. One that nothing is wanted from has no replica."""
+CPU_RUNNERS = ("onnx-cpu", "tensorflow-cpu", "litert-cpu")
+"""The runner deployments that every application has. One that nothing is wanted from has no replica."""
 
 LOGGING = {"enable_access_log": False}
 """Serve's access log costs a third of the throughput of small requests at 64 connections."""
@@ -28,6 +28,7 @@ def build(args: Settings) -> Application:
     Raises: SYSTEM_CONFIG_INVALID, MODEL_REPOSITORY_INVALID.
     """
     needed = _needed_at_start(args)
+    names = tuple(dict.fromkeys((*CPU_RUNNERS, *args.runners)))
     control = serve.deployment(Control).options(
         name=CONTROL,
         num_replicas=1,
@@ -44,9 +45,9 @@ def build(args: Settings) -> Application:
         poll_s=args.repository_poll_s,
         load_timeout_s=args.load_timeout_s,
         overrides=str(args.data_dir.resolve() / "overrides"),
-        runners=RUNNERS,
+        runners=names,
     )
-    runners = {name: _runner(name, args, started=name in needed) for name in RUNNERS}
+    runners = {name: _runner(name, args, started=name in needed) for name in names}
     return _ingress(args.ingress).bind(bound_control, runners, settings=args.ingress, server_name=args.server_name)
 
 

@@ -21,7 +21,7 @@ from trygon.deployments.desired import DesiredState
 from trygon.deployments.messages import Desired, ReplicaReport, Routes
 from trygon.deployments.runner_link import RunnerLink
 from trygon.errors import ErrorCode, InferenceError
-from trygon.models.names import check_model_name
+from trygon.models.names import check_name
 from trygon.models.repository import ModelRepository
 from trygon.models.statistics import ModelStatistics
 from trygon.models.versions import ModelState, VersionSpec, VersionStatus
@@ -119,6 +119,7 @@ class Control:
         self._require_explicit(name)
         async with self._lock(name):
             specs = await asyncio.to_thread(self._find, name, config, files)
+            self._check_runners(specs)
             self._state.want(name, self._anew(specs))
             await self._tell()
             with contextlib.suppress(TimeoutError):
@@ -143,7 +144,7 @@ class Control:
             return self._routes()
 
     def _require_explicit(self, name: str) -> None:
-        check_model_name(name)
+        check_name(name)
         if self._mode is not ModelControlMode.EXPLICIT:
             raise InferenceError(
                 ErrorCode.MODEL_CONTROL_DISABLED,
@@ -212,10 +213,29 @@ class Control:
         for name in sorted(names - self._state.wanted()):
             fault = scan.faults.get(name)
             if name in scan.entries:
-                self._state.want(name, scan.entries[name].specs)
+                self._want(name, scan.entries[name].specs)
             else:
                 self._state.blame(name, fault or _not_found(name))
         self._notify()
+
+    def _want(self, name: str, specs: tuple[VersionSpec, ...]) -> None:
+        """Want versions, unless this application has no runner deployment for them: then say so."""
+        try:
+            self._check_runners(specs)
+        except InferenceError as fault:
+            self._state.blame(name, fault)
+        else:
+            self._state.want(name, specs)
+
+    def _check_runners(self, specs: tuple[VersionSpec, ...]) -> None:
+        for spec in specs:
+            if spec.runner not in self._links:
+                raise InferenceError(
+                    ErrorCode.DEVICE_UNAVAILABLE,
+                    f"model '{spec.model}' needs a runner deployment '{spec.runner}': add it to the setting 'runners'",
+                    model=spec.model,
+                    runner=spec.runner,
+                )
 
     async def _poll(self, poll_s: float) -> None:
         """Follow the repository: what is new is loaded, what changed is loaded anew, what is gone is unloaded."""
@@ -228,7 +248,7 @@ class Control:
                 continue
             for name, entry in scan.entries.items():
                 if entry.specs != self._state.specs(name):
-                    self._state.want(name, entry.specs)
+                    self._want(name, entry.specs)
             for name, fault in scan.faults.items():
                 self._state.blame(name, fault)
             for name in self._state.wanted() - scan.entries.keys() - scan.faults.keys():

@@ -1,14 +1,16 @@
-"""One loaded model version on a replica: it forms batches, runs them in threads and counts what it did."""
+"""One loaded model version on a replica: its scheduler forms batches, threads run them, and all is counted."""
 
 import asyncio
-import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from ray import serve
 
+from trygon.deployments.batching import BatchingPolicy
+from trygon.deployments.item import Item
+from trygon.deployments.scheduler import Scheduler
 from trygon.errors import ErrorCode, InferenceError
 from trygon.models.backends.base import LoadedModel, Placement
 from trygon.models.execution import Execution, Executor, shape_key
@@ -18,18 +20,15 @@ from trygon.models.statistics import BatchStatistics, ModelStatistics
 from trygon.models.tensors import InferRequest, InferResponse
 from trygon.models.versions import ModelDescription, VersionSpec
 
-
-@dataclass(slots=True)
-class Work:
-    """One request on its way through the instance; `queued_at_ns` is monotonic."""
-
-    request: InferRequest
-    rows: int
-    queued_at_ns: int
+Outcome: TypeAlias = InferResponse | InferenceError
+RunBatch: TypeAlias = Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]]
 
 
 class ModelInstance:
-    """A loaded version. `infer` may be called concurrently; `close` waits for what is under way."""
+    """A loaded version. `infer` may be called concurrently; `close` waits for what is under way.
+
+    `batch` is Ray Serve's decorator, or a stand-in where there is no replica around.
+    """
 
     def __init__(
         self,
@@ -38,6 +37,8 @@ class ModelInstance:
         config: ModelConfig,
         description: ModelDescription,
         placement: Placement,
+        *,
+        batch: Callable[..., Any] = serve.batch,
     ) -> None:
         self.spec = spec
         self.description = description
@@ -46,17 +47,16 @@ class ModelInstance:
         self._check = RequestCheck(spec.model, description)
         self._execute = Executor(model, description, spec.model, str(spec.version))
         self._threads = ThreadPoolExecutor(placement.instances, thread_name_prefix=f"{spec.model}-{spec.version}")
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        # The decorator keeps one queue per decorated function, not per object: each instance decorates its own.
-        self._batch = serve.batch(
-            self._run_batch,
-            max_batch_size=max(1, description.max_batch_size),
-            batch_wait_timeout_s=config.dynamic_batching.max_queue_delay_microseconds / 1e6,
+        # The scheduler decides who runs together, so each batch it releases is one item of Serve's queue. The decorator
+        # keeps one queue per decorated function, not per object: each instance decorates its own.
+        self._run_released: RunBatch = batch(
+            self._run_batches,
+            max_batch_size=1,
+            batch_wait_timeout_s=0,
             max_concurrent_batches=placement.instances,
-            batch_size_fn=_rows,
         )
+        policy = BatchingPolicy.from_config(config, placement.instances)
+        self._scheduler = Scheduler(policy, self._run_released)
 
     async def infer(self, request: InferRequest, *, checked_for: str) -> InferResponse:
         """Run one request in some batch.
@@ -64,81 +64,70 @@ class ModelInstance:
         `checked_for` names the generation whose tensors the request was checked against; it is checked again if that
         is not this one.
 
-        Raises: TENSOR_…, RUNNER_….
+        Raises: TENSOR_…, RUNNER_…, REQUEST_QUEUE_TIMEOUT.
         """
-        started = time.perf_counter_ns()
-        self._under_way += 1
-        self._idle.clear()
+        started_ns = time.monotonic_ns()
         try:
-            rows = self._check(request) if checked_for != self.spec.generation else _rows_of(request)
-            outcome = await self._batch(Work(request, rows if self.description.max_batch_size else 1, started))
+            rows = self._check(request) if checked_for != self.spec.generation else _rows(request)
+            response: InferResponse = await self._scheduler.submit(
+                request,
+                rows=rows,
+                shape_key=shape_key(request),
+                priority=request.priority,
+                timeout_s=request.timeout_us / 1e6 or None,
+            )
         except BaseException:
-            self.statistics.fail.add(time.perf_counter_ns() - started)
+            self.statistics.fail.add(time.monotonic_ns() - started_ns)
             raise
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-        if isinstance(outcome, InferenceError):
-            self.statistics.fail.add(time.perf_counter_ns() - started)
-            raise outcome
-        response: InferResponse = outcome
-        self.statistics.success.add(time.perf_counter_ns() - started)
+        self.statistics.success.add(time.monotonic_ns() - started_ns)
         return response
 
     async def close(self) -> None:
-        """Wait until nothing is under way, then give the memory back."""
-        await self._idle.wait()
+        """Run what waits, take nothing new, then give the memory back."""
+        await self._scheduler.close(drain=True)
         self._threads.shutdown(wait=False)
         await asyncio.to_thread(self._model.close)
 
-    async def _run_batch(self, batch: list[Work]) -> list[InferResponse | InferenceError]:
-        """Run the works in as few executions as their shapes allow; return a result or error for each, in order."""
-        outcomes: dict[int, InferResponse | InferenceError] = {}
-        ordered = sorted(range(len(batch)), key=lambda index: repr(shape_key(batch[index].request)))
-        for _, indices in itertools.groupby(ordered, key=lambda index: shape_key(batch[index].request)):
-            for group in self._groups(list(indices)):
-                works = [batch[index] for index in group]
-                outcomes.update(zip(group, await self._run_group(works), strict=True))
-        return [outcomes[index] for index in range(len(batch))]
+    async def _run_batches(self, batches: list[Sequence[Item]]) -> list[Sequence[Outcome]]:
+        return [await self._run_batch(batch) for batch in batches]
 
-    def _groups(self, indices: list[int]) -> list[list[int]]:
-        """Return the indices as one group, or one by one for a model that does not batch."""
-        return [indices] if self.description.max_batch_size else [[index] for index in indices]
+    async def _run_batch(self, batch: Sequence[Item]) -> Sequence[Outcome]:
+        """Run requests of equal shape as one execution; return a result or error for each, in order.
 
-    async def _run_group(self, works: Sequence[Work]) -> Sequence[InferResponse | InferenceError]:
-        started = time.perf_counter_ns()
+        When it fails, each runs once more alone: only those whose own input is at fault get an error.
+        """
+        requests, rows = [item.payload for item in batch], [item.rows for item in batch]
         loop = asyncio.get_running_loop()
-        requests, rows = [work.request for work in works], [work.rows for work in works]
         try:
             execution = await loop.run_in_executor(self._threads, self._execute, requests, rows)
-        except InferenceError as error:
-            return [error] * len(works)
         except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the replica
-            message = f"model '{self.spec.model}' failed: {type(error).__name__}: {error}"
-            return [InferenceError(ErrorCode.RUNNER_EXECUTION_FAILED, message, model=self.spec.model)] * len(works)
-        self._count(works, execution, started)
+            if len(batch) == 1:
+                return [self._as_inference_error(error)]
+            return [outcome for item in batch for outcome in await self._run_batch([item])]
+        self._count(batch, execution)
         return execution.responses
 
-    def _count(self, works: Sequence[Work], execution: Execution, started_ns: int) -> None:
+    def _as_inference_error(self, error: Exception) -> InferenceError:
+        if isinstance(error, InferenceError):
+            return error
+        message = f"model '{self.spec.model}' failed: {type(error).__name__}: {error}"
+        return InferenceError(ErrorCode.RUNNER_EXECUTION_FAILED, message, model=self.spec.model)
+
+    def _count(self, batch: Sequence[Item], execution: Execution) -> None:
         statistics = self.statistics
         statistics.last_inference = time.time_ns() // 1_000_000
         statistics.inference_count += execution.rows
         statistics.execution_count += 1
-        for work in works:
-            statistics.queue.add(started_ns - work.queued_at_ns)
+        for item in batch:
+            statistics.queue.add(item.started_at_ns - item.enqueued_at_ns)
             statistics.compute_input.add(execution.input_ns)
             statistics.compute_infer.add(execution.infer_ns)
             statistics.compute_output.add(execution.output_ns)
-        batch = statistics.batches.setdefault(execution.rows, BatchStatistics())
-        batch.compute_input.add(execution.input_ns)
-        batch.compute_infer.add(execution.infer_ns)
-        batch.compute_output.add(execution.output_ns)
+        executions = statistics.batches.setdefault(execution.rows, BatchStatistics())
+        executions.compute_input.add(execution.input_ns)
+        executions.compute_infer.add(execution.infer_ns)
+        executions.compute_output.add(execution.output_ns)
 
 
-def _rows_of(request: InferRequest) -> int:
+def _rows(request: InferRequest) -> int:
     return request.inputs[0].rows if request.inputs else 1
-
-
-def _rows(works: list[Work]) -> int:
-    return sum(work.rows for work in works)

@@ -8,7 +8,7 @@ from trygon.deployments.catalog import Catalog
 from trygon.deployments.data_plane import ServedModel
 from trygon.deployments.dispatch import Dispatch
 from trygon.errors import ErrorCode, InferenceError
-from trygon.models.names import check_model_name
+from trygon.models.names import check_name
 from trygon.models.statistics import ModelStatistics
 from trygon.models.tensors import InferRequest, InferResponse
 from trygon.models.versions import VersionStatus
@@ -80,11 +80,11 @@ class RayDataPlane:
 
     async def load(self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None) -> None:
         """See `DataPlane.load`."""
-        check_model_name(name)
+        check_name(name)
         self._catalog.take(await call(self._control.load, name, config, files))
 
     async def unload(self, name: str, *, unload_dependents: bool = False) -> None:
         """See `DataPlane.unload`. There are no ensembles yet, so nothing depends on a model."""
         del unload_dependents
-        check_model_name(name)
+        check_name(name)
         self._catalog.take(await call(self._control.unload, name))
