@@ -8,10 +8,11 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
+from trygon.deployments.api.application import http_application
 from trygon.deployments.api.handle import portable_error, to_arrays, to_request
 from trygon.deployments.api.open_inference.grpc import OpenInferenceGrpc
-from trygon.deployments.api.open_inference.http import http_application
 from trygon.deployments.catalog import Catalog
+from trygon.deployments.data_plane import DataPlane
 from trygon.deployments.dispatch import Dispatch
 from trygon.deployments.ray_data_plane import RayDataPlane
 from trygon.errors import InferenceError
@@ -33,20 +34,26 @@ class Ingress(OpenInferenceGrpc):
         settings: IngressSettings,
         server_name: str,
     ) -> None:
-        self._server_name = server_name
-        self._max_body_bytes = settings.max_body_bytes
         self._catalog = Catalog(control)
         dispatch = Dispatch(runners, request_timeout_s=settings.request_timeout_s)
-        self._data_plane = RayDataPlane(control, self._catalog, dispatch)
-        OpenInferenceGrpc.__init__(self, self._data_plane, server_name=server_name)
+        self._plane = RayDataPlane(control, self._catalog, dispatch)
+        OpenInferenceGrpc.__init__(
+            self, self._plane_now, server_name=server_name, max_body_bytes=settings.max_body_bytes
+        )
         await self._catalog.refresh()
         self._following = asyncio.create_task(self._catalog.follow())
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Return the HTTP application; Ray Serve calls it once, after the constructor."""
         return http_application(
-            lambda: self._data_plane, server_name=self._server_name, max_body_bytes=self._max_body_bytes
+            self._plane_now,
+            server_name=self._server_name,
+            max_body_bytes=self._max_body_bytes,
+            echo_request_id=False,  # Ray Serve adds the header itself
         )
+
+    def _plane_now(self) -> DataPlane:
+        return self._plane
 
     async def infer(
         self,
@@ -89,6 +96,6 @@ class Ingress(OpenInferenceGrpc):
                 timeout_s=timeout_s,
                 request_id=request_id or str(uuid.uuid4()),
             )
-            return to_arrays(await self._data_plane.infer(request))
+            return to_arrays(await self._plane.infer(request))
         except InferenceError as error:
             raise portable_error(error) from None
