@@ -22,7 +22,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 ParameterValue: TypeAlias = bool | int | float | str
 
 MAX_DIMENSION: Final = 2**63 - 1
-"""Largest dimension and largest element count: shapes are int64 on the wire."""
+"""Largest dimension: shapes are int64 on the wire."""
+MAX_ELEMENTS: Final = 2**60 - 1
+"""Largest product of the dimensions above 0: arrays count bytes in int64, and elements take up to 8 of them."""
 
 
 class Datatype(StrEnum):
@@ -158,23 +160,25 @@ def parse_datatype(name: str, *, tensor: str) -> Datatype:
 def element_count(shape: Sequence[int], *, tensor: str) -> int:
     """Return the product of `shape` (1 for a scalar).
 
-    Raises: TENSOR_SHAPE_INVALID if a dimension is negative, or it or the product is beyond int64.
+    Raises: TENSOR_SHAPE_INVALID if a dimension is negative, or it or the product is beyond what arrays can have.
     """
     count = 1
+    empty = False
     for dimension in shape:
-        # Stops growing beyond int64: the product of a shape as long as a request would take minutes.
-        count = min(count * dimension, MAX_DIMENSION + 1)
+        # Stops growing beyond the limit: the product of a shape as long as a request would take minutes.
+        count = min(count * (dimension or 1), MAX_ELEMENTS + 1)
+        empty = empty or dimension == 0
         if not 0 <= dimension <= MAX_DIMENSION:
             raise InferenceError(
                 ErrorCode.TENSOR_SHAPE_INVALID,
                 f"tensor '{tensor}' has dimension {dimension}; it must be between 0 and 2^63-1",
                 tensor=tensor,
             )
-    if count > MAX_DIMENSION:
+    if count > MAX_ELEMENTS:
         raise InferenceError(
-            ErrorCode.TENSOR_SHAPE_INVALID, f"tensor '{tensor}' has a shape of more than 2^63-1 elements", tensor=tensor
+            ErrorCode.TENSOR_SHAPE_INVALID, f"tensor '{tensor}' has a shape of more than 2^60-1 elements", tensor=tensor
         )
-    return count
+    return 0 if empty else count
 
 
 def check_size(tensor: Tensor) -> None:
