@@ -1,8 +1,8 @@
 """The process that holds Ray: starts Ray, Serve and the application, reports on stdout, ends them at end of input.
 
-The `trygon` command starts it as `python -m trygon.deployments.cluster` and stays outside of Ray, because Ray takes over
-the signals of the process it lives in and may abort it. One JSON line on stdin says what to start; the end of stdin
-says to stop, which it also does when the command was killed. Every line on stdout is one `Event` as JSON.
+The `trygon` command starts it as `python -m trygon.deployments.cluster` and stays outside of Ray itself, because Ray
+takes over the signals of the process that it lives in and may abort it. One `Order` on stdin says what to start; the
+end of stdin says to stop, which it also does when the command was killed. Every line on stdout is one `Event`.
 """
 
 import logging

@@ -36,6 +36,7 @@ class DataDirectory:
         """
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
+            self.logs.chmod(0o700)  # Ray makes its own log folders writable for everyone
             lock = os.open(self.path / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise InferenceError(

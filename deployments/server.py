@@ -30,12 +30,13 @@ DRAIN_TIMEOUT_S = 12  # with KILL_TIMEOUT_S below the 20 s that a stop may take
 KILL_TIMEOUT_S = 5
 POLL_S = 0.25
 PROBE_TIMEOUT_S = 2
+SAME_SIGNAL_S = 1
 
 STAGE_TEXTS = {
     Stage.RAY: "Starting Ray Serve",
     Stage.SERVE: "Deploying the application",
     Stage.APPLICATION: "Waiting for the first replicas",
-    Stage.RUNNING: "Loading models",
+    Stage.RUNNING: "The application is running",
 }
 
 logger = logging.getLogger("trygon.server")
@@ -51,17 +52,27 @@ class Launch:
 
 
 class StopSignals:
-    """SIGINT and SIGTERM, counted from the moment this is made: the first asks for a stop, the second for haste."""
+    """SIGINT and SIGTERM from the moment this is made: the first asks for a stop, a later one for haste.
 
-    def __init__(self) -> None:
+    A signal within `SAME_SIGNAL_S` of the first is its echo: `make` and `uv run` pass on what the terminal has sent to
+    every process already.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.stop = threading.Event()
         self.haste = threading.Event()
+        self._clock = clock
+        self._first = 0.0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._received)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        (self.haste if self.stop.is_set() else self.stop).set()
+        if not self.stop.is_set():
+            self._first = self._clock()
+            self.stop.set()
+        elif self._clock() - self._first > SAME_SIGNAL_S:
+            self.haste.set()
 
 
 def check_exposure(settings: Settings) -> None:
