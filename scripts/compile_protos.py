@@ -27,7 +27,9 @@ def compile_protos(output: Path) -> list[Path]:
             ],
             check=True,
         )
-    generated = sorted(path for path in output.glob("trygon/**/proto/*_pb2*") if path.suffix in {".py", ".pyi"})
+    # Only beside the .proto files: below typings/trygon lie the virtual environment and other people's modules, too.
+    folders = sorted({(output / proto).parent for proto in PROTOS})
+    generated = [path for folder in folders for path in sorted(folder.glob("*_pb2*")) if path.suffix in {".py", ".pyi"}]
     for path in generated:
         path.write_text(path.read_text().replace(POOL_IMPORT, OWN_POOL_IMPORT))
     return generated
