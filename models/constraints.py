@@ -136,7 +136,7 @@ def _check_instance_groups(groups: Sequence[ModelInstanceGroup], model: str) -> 
             raise _invalid(model, "instance_group.gpus and kind KIND_CPU exclude each other")
         if any(gpu < 0 for gpu in group.gpus):
             raise _invalid(model, "instance_group.gpus names a device below 0")
-    if sum(group.count for group in groups) > MAX_INSTANCES:
+    if sum(max(group.count, 1) for group in groups) > MAX_INSTANCES:
         raise _invalid(model, f"instance_group asks for more than {MAX_INSTANCES} instances")
     if len({group.kind == ModelInstanceGroup.KIND_GPU for group in groups}) > 1:
         raise _unsupported(model, "one model cannot run on CPU and GPU at once here", "instance_group.kind")

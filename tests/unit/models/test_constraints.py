@@ -44,6 +44,7 @@ INVALID = {
     "version_policy { specific { versions: [ 0 ] } }": "version_policy",
     "instance_group { count: -1 }": "instance_group.count",
     "instance_group { count: 2000000000 }": "1024 instances",
+    "instance_group { } " * 1025: "1024 instances",
     "instance_group { kind: KIND_CPU gpus: 0 }": "exclude each other",
     "instance_group { gpus: -1 }": "device below 0",
     "max_batch_size: 4 dynamic_batching { preferred_batch_size: 8 }": "above max_batch_size 4",
@@ -76,7 +77,7 @@ def test_sensible_configurations_pass(text: str) -> None:
     check_config(parse_config(text, source="s"), folder="digits")
 
 
-@pytest.mark.parametrize("text", INVALID)
+@pytest.mark.parametrize("text", INVALID, ids=lambda text: text[:60])
 def test_nonsense_is_refused_and_named(text: str) -> None:
     with pytest.raises(InferenceError) as caught:
         check_config(parse_config(text, source="s"), folder="digits")
