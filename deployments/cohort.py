@@ -85,7 +85,7 @@ class ExecutionTime:
         """The part that does not grow with the batch; all of it as long as batches were of one size."""
         rows, time = self._rows.value, self._time.value
         variance = self._square.value - rows * rows
-        if variance < 0.01 * rows * rows:
+        if variance <= 0.01 * rows * rows:
             return time
         slope = max(0.0, (self._product.value - rows * time) / variance)
         return max(0.0, time - slope * rows)

@@ -131,13 +131,16 @@ class FairQueue:
     def draw(self, draft: Draft) -> None:
         """Move items into the draft until it is full or nobody has one that it accepts."""
         ring = self._tenants
+        alone = len(ring) == 1
         passed: list[tuple[str, _Tenant]] = []
         turned_away = 0
         while ring and not draft.full:
             name = next(iter(ring))
             tenant = ring[name]
             item = tenant.candidate(draft)
-            if len(ring) > 1 and tenant.deficit < item.rows:
+            if alone:
+                tenant.deficit = 0
+            elif len(ring) > 1 and tenant.deficit < item.rows:
                 tenant.deficit += tenant.weight
                 ring.move_to_end(name)
                 turned_away += 1
@@ -149,8 +152,9 @@ class FairQueue:
             if not draft.accepts(item):
                 passed.append((name, ring.pop(name)))
                 continue
-            if len(ring) > 1:
-                tenant.deficit -= item.rows
+            if passed or len(ring) > 1:
+                # The last who can join fills the room on credit, which it repays to those who were passed over.
+                tenant.deficit = max(tenant.deficit - item.rows, -draft.max_rows)
             tenant.remove(item)
             item.lane = None
             draft.add(item)
