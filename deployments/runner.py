@@ -15,7 +15,7 @@ from trygon.errors import InferenceError
 from trygon.models.backends import backend
 from trygon.models.backends.base import Placement
 from trygon.models.completion import complete, describe, labels
-from trygon.models.config import backend_of
+from trygon.models.config import FRAMEWORKS, backend_of
 from trygon.models.proto.model_config_pb2 import ModelConfig
 from trygon.models.reshape import with_reshape
 from trygon.models.tensors import InferRequest
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 CONTROL = "control"
 """Name of the deployment that holds the desired state."""
+
+BACKENDS = {framework: name for name, framework in FRAMEWORKS.items()}
+"""The backend of each framework, by which runner deployments are named."""
 
 START_LOADS_S = 20.0
 """How long a new replica keeps out of traffic while it loads what is wanted; slower loads go on beside requests."""
@@ -45,6 +48,9 @@ class Runner:
         self._default_max_batch_size = default_max_batch_size
         self._control = serve.get_deployment_handle(CONTROL, app_name=context.app_name)
         self._residents = Residents(self._load, self._changed, load_timeout_s=load_timeout_s)
+        # In this thread: importing a runtime in the thread of a load, beside all that a starting replica imports, has
+        # left TensorFlow half imported.
+        backend(BACKENDS[name.rpartition("-")[0]])
         self._known = ("", -1)
         self._reporting: asyncio.Task[None] | None = None
         desired: Desired = await self._control.desired.remote(name)
