@@ -36,8 +36,9 @@ def http_application(
 ) -> Starlette:
     """Return the application that speaks KServe v2 and answers probes.
 
-    `data_plane` is called at each request, because Ray Serve constructs the ingress after its application. Ray Serve
-    also adds the X-Request-ID header itself: turn `echo_request_id` off there. It can be pickled if `data_plane` can.
+    Call this inside the replica (`__serve_build_asgi_app__`, or a builder function for `serve.ingress`): a Starlette
+    application cannot be pickled. `data_plane` is called at each request, so it may be there later than the
+    application. Ray Serve adds the X-Request-ID header itself: turn `echo_request_id` off there.
     """
     http = OpenInferenceHttp(data_plane, server_name=server_name, max_body_bytes=max_body_bytes)
     infer, others = infer_operations(http), other_operations(http)
@@ -118,7 +119,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     """Translate Starlette's own refusals: no such route, or not with this method."""
     if not isinstance(error, HTTPException) or error.status_code not in _ROUTING_ERRORS:
-        raise error
+        raise error  # Boundary answers it as unforeseen
     code = _ROUTING_ERRORS[error.status_code]
     where = f"{request.method} {request.url.path}"
     message = f"no route for {where}" if error.status_code == 404 else f"{where} is not allowed"

@@ -96,6 +96,8 @@ def status_details(error: InferenceError) -> str:
 
 
 def _clip(text: str) -> str:
+    # A runtime's reason may hold bytes that are no UTF-8, which Python keeps as surrogates and JSON refuses.
+    text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 
