@@ -224,7 +224,8 @@ def main() -> None:
         ]
         print(f"| {name} | {' | '.join(columns)} | {held.rate / greedy.rate:.2f} | {held.return_rate:.2f} |")
     print(
-        f"\nScheduler's own cost: {overhead_us(64):.1f} us CPU per request with 64 callers, {overhead_us(1):.1f} with 1."
+        f"\nThe scheduler's own cost per request: {overhead_us(64):.1f} us of CPU with 64 callers, "
+        f"{overhead_us(1):.1f} us with 1."
     )
 
 

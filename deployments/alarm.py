@@ -23,7 +23,10 @@ def call_later(delay_s: float, callback: Callable[[], None]) -> TimerHandle:
 
 
 class Alarm:
-    """At most one timer. Whoever is woken asks again for what is still to come, so a late or needless ring is safe."""
+    """At most one timer, to the millisecond.
+
+    Whoever is woken asks again for what is still to come, so a late or needless ring is safe.
+    """
 
     __slots__ = ("_call_later", "_callback", "_clock_ns", "_timer", "_when_ns")
 
@@ -41,7 +44,10 @@ class Alarm:
                 return
             self._timer.cancel()
         self._when_ns = when_ns
-        self._timer = self._call_later(max(0, when_ns - self._clock_ns()) / 1e9, self._ring)
+        # Whole milliseconds, rounded up: asyncio on epoll rounds up anyway, and uvloop would round down and ring early,
+        # again and again until the time has come.
+        delay_ms = -(-max(0, when_ns - self._clock_ns()) // 1_000_000)
+        self._timer = self._call_later(delay_ms / 1e3, self._ring)
 
     def cancel(self) -> None:
         """Do not ring."""

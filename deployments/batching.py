@@ -57,7 +57,8 @@ class BatchingPolicy:
 
     `max_batch_size` 0 means that the model has no batch dimension: each request runs alone. So it does when `dynamic`
     is false, although it may bring several rows of its own. `priority_levels` 0 is a single queue. `cohort_hold`
-    allows the hold that cohort.py describes.
+    allows the hold that cohort.py describes. Event loops keep time in milliseconds: a `max_queue_delay_s` that nothing
+    ends earlier may last up to one millisecond longer.
     """
 
     max_batch_size: int = 0

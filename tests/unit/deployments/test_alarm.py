@@ -51,3 +51,9 @@ def test_a_cancelled_alarm_does_not_ring() -> None:
     alarm.by(1)
     alarm.cancel()
     assert timers.live == {}
+
+
+def test_times_are_rounded_up_to_milliseconds() -> None:
+    timers = Timers()
+    Alarm(lambda: 0, timers.call_later, lambda: None).by(1_000_001)
+    assert timers.delays_s == [0.002]

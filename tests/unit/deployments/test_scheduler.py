@@ -535,7 +535,7 @@ async def test_the_hold_ends_after_a_tenth_of_the_execution(make_rig: Rig) -> No
     bench.submit("alone")
     await bench.advance(1.9)
     assert len(bench.batches) == released
-    await bench.advance(0.3)
+    await bench.advance(1.1)
     assert bench.batches[released] == ["alone"]
 
 

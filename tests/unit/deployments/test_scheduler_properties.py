@@ -78,6 +78,7 @@ class Witness:
         self.items: list[Item] = []
         self.answers: dict[str, list[int]] = defaultdict(list)
         self.ran: set[int] = set()
+        self.left: set[int] = set()
         self.checked = 0
 
     async def step(self, name: str, *arguments: Any) -> None:
@@ -116,7 +117,10 @@ class Witness:
 
     async def cancel(self, which: int) -> None:
         if self.items:
-            self.items[which % len(self.items)].cancel()
+            item = self.items[which % len(self.items)]
+            item.cancel()
+            if not item.started_at_ns:
+                self.left.add(item.payload)
 
     def check_executions(self) -> None:
         policy = self.bench.scheduler.policy
@@ -128,6 +132,7 @@ class Witness:
             assert sum(member.rows for member in members) <= max(1, policy.max_batch_size)
             assert policy.max_batch_size or len(members) == 1
             assert self.ran.isdisjoint(batch)
+            assert self.left.isdisjoint(batch)
             self.ran.update(batch)
         self.checked = len(self.bench.batches)
 
