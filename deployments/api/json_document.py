@@ -11,6 +11,9 @@ T = TypeVar("T")
 MAX_DEPTH: Final = 100
 """Deepest nesting of a document, as in Triton."""
 
+MAX_CONTAINERS: Final = 4_000_000
+"""Most arrays and objects in a document: an empty array is 2 bytes of JSON and 64 bytes of memory."""
+
 JSON_TYPES: Final = {
     dict: "an object",
     list: "an array",
@@ -25,10 +28,20 @@ JSON_TYPES: Final = {
 def parse_object(data: bytes | memoryview) -> dict[str, Any]:
     """Parse a JSON object.
 
-    Raises: REQUEST_JSON_INVALID (for NaN and Infinity too), REQUEST_JSON_TOO_DEEP, REQUEST_MALFORMED for another value.
+    Raises: REQUEST_JSON_INVALID (for NaN and Infinity too), REQUEST_JSON_TOO_DEEP, REQUEST_MALFORMED for another value,
+    REQUEST_BODY_TOO_LARGE for more arrays and objects than MAX_CONTAINERS.
     """
+    raw = bytes(data)
+    # Brackets within strings count too, so this is never less than what is there.
+    containers = raw.count(b"[") + raw.count(b"{")
+    if containers > MAX_CONTAINERS:
+        raise InferenceError(
+            ErrorCode.REQUEST_BODY_TOO_LARGE,
+            f"the JSON has more than {MAX_CONTAINERS} arrays and objects: send tensors flat, or as binary data",
+            limit=MAX_CONTAINERS,
+        )
     try:
-        document = orjson.loads(data)
+        document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         # The parser's own limit of 1,024 levels, far beyond ours.
         if "depth limit" in error.msg:
@@ -38,8 +51,7 @@ def parse_object(data: bytes | memoryview) -> dict[str, Any]:
         raise InferenceError(
             ErrorCode.REQUEST_MALFORMED, f"the body must be a JSON object, not {JSON_TYPES[type(document)]}"
         )
-    raw = bytes(data)
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+    if containers > MAX_DEPTH:
         _check_depth(document)
     return document
 

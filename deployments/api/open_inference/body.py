@@ -8,10 +8,8 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from trygon.deployments.api.open_inference.blocking import BLOCKING_BYTES, run_sized
 from trygon.errors import ErrorCode, InferenceError
-
-BLOCKING_BYTES: Final = 1024 * 1024
-"""Work on more bytes than this at once leaves the event loop, which also answers health checks, to others first."""
 
 MIN_COMPRESSED_BYTES: Final = 1024
 """Smaller bodies are sent as they are: they fit in a packet or two."""
@@ -65,10 +63,7 @@ async def compress(body: bytes, encoding: Encoding) -> bytes | None:
     """Return the body compressed, or None where that does not pay."""
     if len(body) < MIN_COMPRESSED_BYTES:
         return None
-    if len(body) > BLOCKING_BYTES:
-        compressed = await asyncio.to_thread(_compress, body, encoding)
-    else:
-        compressed = _compress(body, encoding)
+    compressed = await run_sized(len(body), _compress, body, encoding)
     return compressed if len(compressed) < len(body) else None
 
 

@@ -6,9 +6,11 @@ from typing import Final
 
 import numpy as np
 
+from trygon.deployments.api.open_inference.blocking import run_sized
 from trygon.deployments.data_plane import DataPlane
 from trygon.errors import ErrorCode, InferenceError
 from trygon.models.tensors import Array, Datatype, InferRequest, InferResponse, Tensor, join_strings, to_array
+from trygon.models.versions import ModelDescription
 
 _UNORDERED: Final = {Datatype.BYTES, Datatype.BOOL}
 _FLOATS: Final = {Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64}
@@ -24,20 +26,8 @@ async def infer(data_plane: DataPlane, request: InferRequest) -> InferResponse:
     if not wanted:
         return response
     description = (await data_plane.model(response.model, response.version)).description
-    return replace(
-        response,
-        outputs=tuple(
-            classify(
-                tensor,
-                wanted[tensor.name],
-                labels=description.labels.get(tensor.name, ()),
-                batched=description.max_batch_size > 0,
-            )
-            if tensor.name in wanted
-            else tensor
-            for tensor in response.outputs
-        ),
-    )
+    size = sum(len(tensor.data) for tensor in response.outputs)
+    return await run_sized(size, _classified, response, wanted, description)
 
 
 def classify(tensor: Tensor, classes: int, *, labels: Sequence[str], batched: bool) -> Tensor:
@@ -65,6 +55,17 @@ def classify(tensor: Tensor, classes: int, *, labels: Sequence[str], batched: bo
     ]
     shape = (rows, count) if batched else (count,)
     return Tensor(tensor.name, Datatype.BYTES, shape, join_strings(found, tensor=tensor.name))
+
+
+def _classified(response: InferResponse, wanted: dict[str, int], description: ModelDescription) -> InferResponse:
+    batched = description.max_batch_size > 0
+    outputs = (
+        classify(tensor, wanted[tensor.name], labels=description.labels.get(tensor.name, ()), batched=batched)
+        if tensor.name in wanted
+        else tensor
+        for tensor in response.outputs
+    )
+    return replace(response, outputs=tuple(outputs))
 
 
 def _class(score: Array, index: int, labels: Sequence[str], datatype: Datatype) -> str:

@@ -6,13 +6,12 @@ context as `grpc_context`.
 
 # ruff: noqa: N802  the methods bear the names of their RPCs
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from trygon.deployments.api.errors import public_error, public_message
 from trygon.deployments.api.open_inference import classification, grpc_codec
-from trygon.deployments.api.open_inference.body import BLOCKING_BYTES
+from trygon.deployments.api.open_inference.blocking import run_sized
 from trygon.deployments.api.open_inference.grpc_call import Call, answered, request_id_of
 from trygon.deployments.api.open_inference.grpc_health import HealthRpcs
 from trygon.deployments.api.open_inference.grpc_unsupported import UnsupportedRpcs
@@ -169,10 +168,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
                 f"the message is larger than {self._max_body_bytes} bytes",
                 limitBytes=self._max_body_bytes,
             )
-        if size > BLOCKING_BYTES:
-            decoded = await asyncio.to_thread(grpc_codec.decode, request)
-        else:
-            decoded = grpc_codec.decode(request)
+        decoded = await run_sized(size, grpc_codec.decode, request)
         return grpc_codec.encode(await classification.infer(self._data_plane(), decoded))
 
 

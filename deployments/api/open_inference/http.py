@@ -1,6 +1,5 @@
 """The KServe v2 routes over HTTP: translate, ask the data plane, translate back."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,8 @@ from starlette.responses import Response
 
 from trygon.deployments.api.json_document import optional, parse_object
 from trygon.deployments.api.open_inference import classification, http_codec
-from trygon.deployments.api.open_inference.body import BLOCKING_BYTES, accepted_encoding, compress, read_body
+from trygon.deployments.api.open_inference.blocking import run_sized
+from trygon.deployments.api.open_inference.body import accepted_encoding, compress, read_body
 from trygon.deployments.api.open_inference.repository import index_entry, load_options, unload_dependents
 from trygon.deployments.api.open_inference.server import EXTENSIONS, VERSION
 from trygon.deployments.api.open_inference.statistics import statistics_json
@@ -42,21 +42,19 @@ class OpenInferenceHttp:
     async def infer(self, request: Request) -> Response:
         """Run a model on the request's tensors."""
         body = await read_body(request, self._max_body_bytes)
-        arguments = (*_model(request), body, request.headers.get(http_codec.HEADER_LENGTH))
-        if len(body) > BLOCKING_BYTES:
-            inference = await asyncio.to_thread(http_codec.decode, *arguments)
-        else:
-            inference = http_codec.decode(*arguments)
+        header_length = request.headers.get(http_codec.HEADER_LENGTH)
+        inference = await run_sized(len(body), http_codec.decode, *_model(request), body, header_length)
         response = await classification.infer(self._data_plane(), inference.request)
-        answer, header_length = http_codec.encode(response, inference)
+        size = sum(len(tensor.data) for tensor in response.outputs)
+        answer, answer_header_length = await run_sized(size, http_codec.encode, response, inference)
         headers = {}
-        if header_length is not None:
-            headers["Inference-Header-Content-Length"] = str(header_length)
+        if answer_header_length is not None:
+            headers["Inference-Header-Content-Length"] = str(answer_header_length)
         encoding = accepted_encoding(request.headers.get("accept-encoding"))
         compressed = await compress(answer, encoding) if encoding else None
         if encoding and compressed:
             headers |= {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-        media_type = "application/json" if header_length is None else "application/octet-stream"
+        media_type = "application/json" if answer_header_length is None else "application/octet-stream"
         return Response(compressed or answer, media_type=media_type, headers=headers)
 
     async def server_metadata(self, request: Request) -> Response:

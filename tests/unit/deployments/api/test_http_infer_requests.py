@@ -8,6 +8,9 @@ import numpy as np
 import orjson
 import pytest
 
+from trygon.deployments.api.json_document import MAX_CONTAINERS, parse_object
+from trygon.errors import ErrorCode, InferenceError
+
 FP32 = "/v2/models/identity_fp32/infer"
 
 
@@ -264,6 +267,12 @@ async def test_deep_json_is_refused(http: httpx.AsyncClient, depth: int) -> None
     assert await refusal(http, content=text) == (400, "REQUEST_JSON_TOO_DEEP")
 
 
+def test_json_that_would_take_many_times_its_size_in_memory_is_refused() -> None:
+    with pytest.raises(InferenceError) as caught:
+        parse_object(b'{"x":[' + b"[]," * (MAX_CONTAINERS + 1) + b"0]}")
+    assert caught.value.code is ErrorCode.REQUEST_BODY_TOO_LARGE
+
+
 async def test_many_shallow_arrays_are_not_deep(http: httpx.AsyncClient) -> None:
     response = await http.post(FP32, json={"inputs": [tensor(shape=[500, 1], data=[[1]] * 500)]})
     assert response.status_code == 200
@@ -332,6 +341,17 @@ async def test_large_bodies_are_decoded_off_the_event_loop_alike(http: httpx.Asy
     request = {"inputs": [tensor(shape=[300_000, 1], data=values)]}
     response = await http.post(FP32, json=request)
     assert response.json()["outputs"][0]["data"] == values
+
+
+async def test_large_answers_are_classified_off_the_event_loop_alike(http: httpx.AsyncClient) -> None:
+    header = {
+        "inputs": [tensor(data=None, shape=[1, 300_000], parameters={"binary_data_size": 1_200_000})],
+        "outputs": [{"name": "OUTPUT0", "parameters": {"classification": 1}}],
+    }
+    response = await http.post(FP32, **binary(header, bytes(1_200_000)))
+    assert response.json()["outputs"] == [
+        {"name": "OUTPUT0", "datatype": "BYTES", "shape": [1], "data": ["0.000000:0"]}
+    ]
 
 
 async def test_the_parameters_of_an_answer_are_told(http: httpx.AsyncClient, data_plane: Any) -> None:
