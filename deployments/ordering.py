@@ -20,9 +20,6 @@ class ResponseOrder:
     def __init__(self) -> None:
         self._tenants: dict[str, OrderedDict[Item, None]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._tenants)
-
     def expect(self, item: Item) -> None:
         """Note a request; its answer comes after those expected before."""
         item.outcome = _PENDING
@@ -34,11 +31,8 @@ class ResponseOrder:
         return self._leaving(item.tenant)
 
     def drop(self, item: Item) -> list[Item]:
-        """Expect nothing for this item any more, and return those that may leave now because of it."""
-        outstanding = self._tenants.get(item.tenant)
-        if outstanding is None or item not in outstanding:
-            return []
-        del outstanding[item]
+        """Expect no outcome of this item any more, and return those that may leave now because of it."""
+        del self._tenants[item.tenant][item]
         return self._leaving(item.tenant)
 
     def _leaving(self, tenant: str) -> list[Item]:
