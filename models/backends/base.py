@@ -48,7 +48,8 @@ class LoadedModel(Protocol):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Run one batch; blocks. BYTES tensors are object arrays of `bytes`.
 
-        Raises: RUNNER_INPUT_REJECTED when the runtime refuses the input, RUNNER_EXECUTION_FAILED when it fails.
+        Raises: RUNNER_INPUT_REJECTED when the runtime refuses the input, TENSOR_DATA_INVALID for BYTES that it cannot
+        hold, DEVICE_OUT_OF_MEMORY, and RUNNER_EXECUTION_FAILED for any other failure.
         """
         ...
 
@@ -64,6 +65,6 @@ class Backend(Protocol):
         """Load the version in folder `path` (see `config.default_model_filename`); blocks.
 
         Raises: MODEL_FILE_MISSING, MODEL_FILE_INVALID (with the runtime's reason), MODEL_CONFIG_INVALID,
-        DEVICE_UNSUPPORTED, DEVICE_OUT_OF_MEMORY.
+        DEVICE_UNSUPPORTED, DEVICE_UNAVAILABLE, DEVICE_OUT_OF_MEMORY.
         """
         ...

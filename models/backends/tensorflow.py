@@ -86,7 +86,11 @@ class TensorflowModel:
         return {name: found[self._served.tensors[name]] for name in names}
 
     def close(self) -> None:
-        """Free the graph and the variables."""
+        """Free the graph and the variables.
+
+        TensorFlow's allocator for oneDNN keeps the working memory of the largest batch so far for the process's other
+        models; it does not grow from one model to the next (see benchmarks/unload_memory.py).
+        """
         if self._session is not None:
             self._callable.cache_clear()
             self._session.close()

@@ -90,9 +90,9 @@ def onnx_graph(tmp_path: Path) -> Callable[..., Path]:
 def tf() -> Any:
     """Return TensorFlow, which takes 7 s to import: once, and only when a test asks for it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow  # noqa: PLC0415 - slow
+    import tensorflow as tf  # noqa: PLC0415 - slow
 
-    return tensorflow
+    return tf
 
 
 @pytest.fixture

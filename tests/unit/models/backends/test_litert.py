@@ -180,6 +180,8 @@ def test_the_configuration_may_choose_a_signature(load: Load, tf: Any, tmp_path:
     assert error.value.code is ErrorCode.MODEL_CONFIG_INVALID
 
 
+# TensorFlow's own converter warns of its own interpreter, with which it calibrates.
+@pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter is deprecated:UserWarning")
 def test_a_quantised_model_takes_its_integers(load: Load, tf: Any, tmp_path: Path) -> None:
     module = tf.Module()
     module.run = tf.function(

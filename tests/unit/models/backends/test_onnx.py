@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from trygon.errors import ErrorCode, InferenceError
 from trygon.models.backends.base import Placement
@@ -85,6 +85,14 @@ def test_bytes_that_are_not_text_are_refused(element: Any, load: Load, onnx_grap
     assert error.value.code is ErrorCode.TENSOR_DATA_INVALID
 
 
+def test_text_that_the_graph_itself_breaks_is_a_failure_of_the_run(load: Load, onnx_graph: Graph) -> None:
+    constant = helper.make_tensor("c", TensorProto.STRING, [1], [b"\xff\xfe"])
+    model = load("onnxruntime", onnx_graph([("Identity", ["c"], ["y"])], [], [("y", "STRING", [1])], (constant,)))
+    with pytest.raises(InferenceError, match="utf-8") as error:
+        model.run({}, ["y"])
+    assert error.value.code is ErrorCode.RUNNER_EXECUTION_FAILED
+
+
 def test_bf16_travels_beside_other_types(load: Load, onnx_graph: Graph) -> None:
     tensors = [("BFLOAT16", "x", "y"), ("FLOAT", "f", "g")]
     model = load(
@@ -137,7 +145,7 @@ def test_a_graph_may_have_no_inputs(load: Load, onnx_graph: Graph) -> None:
     [(["n", 2], ["n", 2], True), ([4, 2], [4, 2], False), (["n", 2], [4, 2], False), ([2, "n"], [2, "n"], False)],
 )
 def test_it_batches_when_every_first_dimension_is_of_any_size(
-    shape_in: Any, shape_out: Any, batches: bool, load: Load, onnx_graph: Graph
+    shape_in: Any, shape_out: Any, *, batches: bool, load: Load, onnx_graph: Graph
 ) -> None:
     path = onnx_graph([("Identity", ["x"], ["y"])], [("x", "FLOAT", shape_in)], [("y", "FLOAT", shape_out)])
     assert load("onnxruntime", path).signature.batches is batches

@@ -81,7 +81,7 @@ def test_an_unknown_signature_is_refused_naming_those_there_are(load: Load, two_
 
 
 def test_an_unknown_tag_is_refused_naming_those_there_are(load: Load, two_signatures: Path) -> None:
-    with pytest.raises(InferenceError, match="TF_GRAPH_TAG.*serve") as error:
+    with pytest.raises(InferenceError, match=r"TF_GRAPH_TAG.*serve") as error:
         load("tensorflow", two_signatures, parameters={"TF_GRAPH_TAG": "nothing"})
     assert error.value.code is ErrorCode.MODEL_CONFIG_INVALID
     assert load("tensorflow", two_signatures, parameters={"TF_GRAPH_TAG": "serve"}).signature.batches
@@ -150,21 +150,35 @@ def test_a_signature_that_kserve_cannot_express_is_not_offered(tf: Any, load: Lo
         load("tensorflow", path, parameters={"TF_SIGNATURE_DEF": "complex"})
 
 
+def save_multiplier(tf: Any, factor: float, folder: Path) -> Path:
+    module = tf.Module()
+    module.factor = tf.Variable(factor)
+    module.run = tf.function(
+        lambda x: {"y": x * module.factor},
+        input_signature=[tf.TensorSpec([None], tf.float32, name="x")],
+        autograph=False,
+    )
+    tf.saved_model.save(module, str(folder / "model.savedmodel"), signatures={"serving_default": module.run})
+    return folder
+
+
 def test_two_models_and_their_variables_stay_apart(tf: Any, load: Load, tmp_path: Path) -> None:
-    models = []
-    for value in (2.0, 5.0):
-        module = tf.Module()
-        module.factor = tf.Variable(value)
-        module.run = tf.function(
-            lambda x, module=module: {"y": x * module.factor},
-            input_signature=[tf.TensorSpec([None], tf.float32, name="x")],
-            autograph=False,
-        )
-        tf.saved_model.save(
-            module, str(tmp_path / str(value) / "model.savedmodel"), signatures={"serving_default": module.run}
-        )
-        models.append(load("tensorflow", tmp_path / str(value), Placement(instances=2, threads=2)))
+    placement = Placement(instances=2, threads=2)
+    twice = load("tensorflow", save_multiplier(tf, 2.0, tmp_path / "twice"), placement)
+    fivefold = load("tensorflow", save_multiplier(tf, 5.0, tmp_path / "fivefold"), placement)
     one = np.ones(1, np.float32)
-    assert [model.run({"x": one}, ["y"])["y"].item() for model in models] == [2, 5]
-    models[0].close()
-    assert models[1].run({"x": one}, ["y"])["y"].item() == 5
+    assert [model.run({"x": one}, ["y"])["y"].item() for model in (twice, fivefold)] == [2, 5]
+    twice.close()
+    assert fivefold.run({"x": one}, ["y"])["y"].item() == 5
+
+
+def test_callers_may_ask_for_any_set_of_outputs(tf: Any, load: Load, save: Callable[..., Path]) -> None:
+    count = 20  # more than the compiled calls that are kept
+    path = save(
+        serving_default=(lambda x: {f"y{number}": x + number for number in range(count)}, [("x", tf.int32, [None])])
+    )
+    model = load("tensorflow", path)
+    for first in range(count):
+        wanted = [f"y{number}" for number in range(first, count)]
+        answer = model.run({"x": np.zeros(1, np.int32)}, wanted)
+        assert {name: array.item() for name, array in answer.items()} == {name: int(name[1:]) for name in wanted}
