@@ -183,3 +183,7 @@ def _control(verb: str, model: str, url: str, *, as_json: bool) -> None:
         show_json([row.as_dict() for row in rows])
     else:
         show_index(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -30,6 +30,7 @@ GRPC_SERVICERS = (
 OBJECT_STORE_BYTES = 512 * 1024 * 1024  # tensors travel by gRPC; only handle calls from other applications lie here
 LEAST_CPUS = 2  # the ingress and one replica of each framework reserve 1.6
 STATUS_POLL_S = 0.5
+WATCHER_END_S = 5
 
 logger = logging.getLogger("trygon.cluster")
 
@@ -75,17 +76,13 @@ def watch(stop: threading.Event, report: Callable[[Event], None]) -> None:
             report(Event(Stage.FAILED, code=ErrorCode.SYSTEM_START_FAILED.name, message=application.message))
 
 
-def main() -> int:
-    """Run from the order on stdin to its end; return the exit code."""
-    os.umask(0o077)  # Ray writes its token and its logs for everyone to read
-    report = _reporter(os.fdopen(os.dup(1), "w"))
-    os.dup2(2, 1)  # Ray's libraries print: that belongs into the log
+def run(orders: TextIO, report: Callable[[Event], None]) -> int:
+    """Carry out the order on the first line of `orders` until the end of `orders`; return the exit code."""
     began = time.monotonic()
     try:
-        order = Order.from_line(sys.stdin.readline())
+        order = Order.from_line(orders.readline())
         logging.basicConfig(level=order.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         end = start(order, report)
-        logger.info("started in %.1f s", time.monotonic() - began)
     except InferenceError as error:
         logger.exception("start failed")
         report(Event(Stage.FAILED, code=error.code.name, message=error.message))
@@ -94,14 +91,23 @@ def main() -> int:
         logger.exception("start failed")
         report(Event(Stage.FAILED, code=ErrorCode.SYSTEM_START_FAILED.name, message=f"{type(error).__name__}: {error}"))
         return 1
+    logger.info("started in %.1f s", time.monotonic() - began)
     stop = threading.Event()
     watcher = threading.Thread(target=watch, args=(stop, report), name="watch", daemon=True)
     watcher.start()
-    sys.stdin.read()
+    orders.read()
     stop.set()
-    watcher.join(timeout=5)
+    watcher.join(timeout=WATCHER_END_S)
     end()
     return 0
+
+
+def main() -> int:
+    """Run from the order on stdin to its end, with stdout for events alone; return the exit code."""
+    os.umask(0o077)  # Ray writes its token and its logs for everyone to read
+    report = _reporter(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)  # Ray's libraries print: that belongs into the log
+    return run(sys.stdin, report)
 
 
 def _start_ray(order: Order) -> str:
