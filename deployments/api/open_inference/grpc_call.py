@@ -19,11 +19,19 @@ ERROR_CODE: Final = "trygon-error-code"
 """Trailing metadata that holds the error's code."""
 
 
+_REQUEST_ID_KEYS: Final = frozenset({REQUEST_ID_HEADER, "request_id"})
+"""Ours, which is HTTP's, and Ray Serve's, which it also sets as trailing metadata before it calls a method."""
+
+
 class Call(Protocol):
     """What grpc.aio's context and Ray Serve's have in common."""
 
     def invocation_metadata(self) -> Sequence[tuple[str, Any]] | None:
         """Return the metadata that the caller sent."""
+        ...
+
+    def trailing_metadata(self) -> Sequence[tuple[str, Any]] | None:
+        """Return the metadata that end the call as far as they are set."""
         ...
 
     def set_code(self, code: grpc.StatusCode) -> None:
@@ -57,8 +65,9 @@ def fail(call: Call, error: InferenceError, request_id: str) -> None:
 
 
 def request_id_of(call: Call) -> str:
-    """Return the caller's request id where it is sane, else a new one."""
-    for key, value in call.invocation_metadata() or ():
-        if key == REQUEST_ID_HEADER and isinstance(value, str) and is_request_id(value):
-            return value
+    """Return the caller's request id where it is sane, else the one under which Ray Serve logs the call, or a new one."""
+    for metadata in (call.invocation_metadata(), call.trailing_metadata()):
+        for key, value in metadata or ():
+            if key in _REQUEST_ID_KEYS and isinstance(value, str) and is_request_id(value):
+                return value
     return new_request_id()

@@ -21,8 +21,11 @@ class ServerCall:
     def auth_context(self) -> dict[str, Any]:
         return {}
 
+    def __init__(self, *sent: tuple[str, str]) -> None:
+        self._sent = sent
+
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("x-request-id", "r1"), ("x-binary-bin", "x"))
+        return self._sent
 
     def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
         return ()
@@ -31,11 +34,15 @@ class ServerCall:
         return lambda: None
 
 
+def called(*sent: tuple[str, str]) -> RayServegRPCContext:
+    context = RayServegRPCContext(ServerCall(*sent))
+    context.set_trailing_metadata([("request_id", "serves-own")])
+    return context
+
+
 @pytest.fixture
 def serve_context() -> RayServegRPCContext:
-    context = RayServegRPCContext(ServerCall())
-    context.set_trailing_metadata([("request_id", "serve's own")])
-    return context
+    return called()
 
 
 @pytest.fixture
@@ -57,10 +64,16 @@ async def test_an_error_is_left_in_the_context(service: OpenInferenceGrpc, serve
     assert serve_context.code() is grpc.StatusCode.NOT_FOUND
     assert serve_context.details() == "Request for unknown model: 'nosuch' is not found"
     assert serve_context.trailing_metadata() == [
-        ("request_id", "serve's own"),
+        ("request_id", "serves-own"),
         ("trygon-error-code", "MODEL_NOT_FOUND"),
-        ("x-request-id", "r1"),
+        ("x-request-id", "serves-own"),
     ]
+
+
+async def test_the_callers_request_id_goes_before_serves(service: OpenInferenceGrpc) -> None:
+    context = called(("x-request-id", "r1"), ("request_id", "r2"))
+    await service.TraceSetting(pb.TraceSettingRequest(), grpc_context=context)
+    assert ("x-request-id", "r1") in context.trailing_metadata()
 
 
 async def test_an_answer_leaves_the_context_alone(service: OpenInferenceGrpc, serve_context: Any) -> None:
