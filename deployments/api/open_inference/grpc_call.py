@@ -65,7 +65,7 @@ def fail(call: Call, error: InferenceError, request_id: str) -> None:
 
 
 def request_id_of(call: Call) -> str:
-    """Return the caller's request id where it is sane, else the one under which Ray Serve logs the call, or a new one."""
+    """Return the caller's request id where it is sane, else the one that Ray Serve logs, else a new one."""
     for metadata in (call.invocation_metadata(), call.trailing_metadata()):
         for key, value in metadata or ():
             if key in _REQUEST_ID_KEYS and isinstance(value, str) and is_request_id(value):
