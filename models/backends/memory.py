@@ -8,8 +8,8 @@ _LIBC = ctypes.CDLL(None)
 def release_memory() -> None:
     """Ask the C library to return freed memory; does nothing where it is not glibc.
 
-    Runtimes free a model in pieces that glibc keeps: after closing a 210 MB ONNX model 296 MB were still resident, and
-    73 MB after this call, against 63 MB before the load (see benchmarks/unload_memory.py).
+    Runtimes free a model in pieces that glibc keeps. A 200 MiB ONNX model, measured once with and without: 296 MiB were
+    still resident after closing, 73 MiB after this call; benchmarks/unload_memory.py measures the backends, which call it.
     """
     trim = getattr(_LIBC, "malloc_trim", None)
     if trim is not None:
