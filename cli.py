@@ -22,6 +22,9 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 P = ParamSpec("P")
 
+logger = logging.getLogger("trygon")
+logger.addHandler(logging.NullHandler())  # without a log of its own, a traceback goes nowhere rather than to stderr
+
 
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Turn an error into its code, message and line of help on stderr, and the exit code; never into a traceback."""
@@ -35,7 +38,7 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            logging.getLogger("trygon").exception("the command failed")
+            logger.exception("the command failed")
             known = InferenceError(ErrorCode.SYSTEM_INTERNAL, f"{type(error).__name__}: {error}")
         else:
             return

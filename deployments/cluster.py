@@ -105,7 +105,7 @@ def run(orders: TextIO, report: Callable[[Event], None]) -> int:
 def main() -> int:
     """Run from the order on stdin to its end, with stdout for events alone; return the exit code."""
     os.umask(0o077)  # Ray writes its token and its logs for everyone to read
-    report = _reporter(os.fdopen(os.dup(1), "w"))
+    report = reporter(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)  # Ray's libraries print: that belongs into the log
     return run(sys.stdin, report)
 
@@ -131,7 +131,9 @@ def _logging(order: Order) -> LoggingConfig:
     return LoggingConfig(log_level=order.log_level, enable_access_log=False)
 
 
-def _reporter(stream: TextIO) -> Callable[[Event], None]:
+def reporter(stream: TextIO) -> Callable[[Event], None]:
+    """Return what writes events to `stream`, and carries on when nobody reads them any more."""
+
     def report(event: Event) -> None:
         try:
             print(event.to_line(), file=stream, flush=True)

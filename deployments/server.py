@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from types import FrameType
@@ -134,25 +135,28 @@ class Server:
         Raises: SYSTEM_CONFIG_INVALID, REQUEST_CONFLICT, SYSTEM_PORT_IN_USE, SYSTEM_START_FAILED, MODEL_UNAVAILABLE.
         """
         check_exposure(self._settings)
-        with self._directory:
-            self._begin_log()
+        with self._directory, self._logging():
             try:
                 self._run_locked()
             except Exception:
                 logger.exception("the server ended")
                 raise
 
-    def _begin_log(self) -> None:
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Write the log of this start, and keep that of the one before."""
         if self._log.exists():
             self._log.replace(self._log.with_suffix(".log.1"))
-        logging.basicConfig(
-            filename=self._log,
-            level=self._launch.log_level,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            force=True,
-        )
-        for chatty in ("httpx", "httpcore"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        handler = logging.FileHandler(self._log)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        ours = logging.getLogger("trygon")
+        ours.setLevel(self._launch.log_level)
+        ours.addHandler(handler)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
+            handler.close()
 
     def _run_locked(self) -> None:
         self._end_orphans()
