@@ -58,35 +58,38 @@ class ModelInstance:
         policy = BatchingPolicy.from_config(config, placement.instances)
         self._scheduler = Scheduler(policy, self._run_released)
 
-    async def infer(self, request: InferRequest, *, checked_for: str) -> InferResponse:
-        """Run one request in some batch.
+    async def infer(self, requests: Sequence[InferRequest], *, checked_for: str) -> list[Outcome]:
+        """Run requests, each in some batch; return a response or an error for each, in order.
 
-        `checked_for` names the generation whose tensors the request was checked against; it is checked again if that
-        is not this one.
-
-        Raises: TENSOR_…, RUNNER_…, REQUEST_QUEUE_TIMEOUT.
+        `checked_for` names the generation whose tensors they were checked against; they are checked again if that is
+        not this one.
         """
-        started_ns = time.monotonic_ns()
-        try:
-            rows = self._check(request) if checked_for != self.spec.generation else _rows(request)
-            response: InferResponse = await self._scheduler.submit(
-                request,
-                rows=rows,
-                shape_key=shape_key(request),
-                priority=request.priority,
-                timeout_s=request.timeout_us / 1e6 or None,
-            )
-        except BaseException:
-            self.statistics.fail.add(time.monotonic_ns() - started_ns)
-            raise
-        self.statistics.success.add(time.monotonic_ns() - started_ns)
-        return response
+        check = checked_for != self.spec.generation
+        items = [self._submit(request, check=check) for request in requests]
+        outcomes = await asyncio.gather(*items, return_exceptions=True)
+        for item in items:
+            if not item.started_at_ns:  # refused, or given up in the queue; the others were counted as they ran
+                self.statistics.fail.add(time.monotonic_ns() - item.enqueued_at_ns)
+        return [outcome if isinstance(outcome, InferResponse) else self._as_error(outcome) for outcome in outcomes]
 
     async def close(self) -> None:
         """Run what waits, take nothing new, then give the memory back."""
         await self._scheduler.close(drain=True)
         self._threads.shutdown(wait=False)
         await asyncio.to_thread(self._model.close)
+
+    def _submit(self, request: InferRequest, *, check: bool) -> Item:
+        try:
+            rows = self._check(request) if check else _rows(request)
+        except InferenceError as error:
+            return self._scheduler.refuse(error)
+        return self._scheduler.submit(
+            request,
+            rows=rows,
+            shape_key=shape_key(request),
+            priority=request.priority,
+            timeout_s=request.timeout_us / 1e6 or None,
+        )
 
     async def _run_batches(self, batches: list[Sequence[Item]]) -> list[Sequence[Outcome]]:
         return [await self._run_batch(batch) for batch in batches]
@@ -97,36 +100,40 @@ class ModelInstance:
         When it fails, each runs once more alone: only those whose own input is at fault get an error.
         """
         requests, rows = [item.payload for item in batch], [item.rows for item in batch]
+        queued_ns = [item.started_at_ns - item.enqueued_at_ns for item in batch]
         loop = asyncio.get_running_loop()
         try:
-            execution = await loop.run_in_executor(self._threads, self._execute, requests, rows)
+            execution = await loop.run_in_executor(self._threads, self._execute, requests, rows, queued_ns)
         except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the replica
-            if len(batch) == 1:
-                return [self._as_inference_error(error)]
-            return [outcome for item in batch for outcome in await self._run_batch([item])]
+            if len(batch) > 1:
+                return [outcome for item in batch for outcome in await self._run_batch([item])]
+            self.statistics.fail.add(time.monotonic_ns() - batch[0].enqueued_at_ns)
+            return [self._as_error(error)]
         self._count(batch, execution)
         return execution.responses
 
-    def _as_inference_error(self, error: Exception) -> InferenceError:
-        if isinstance(error, InferenceError):
-            return error
-        message = f"model '{self.spec.model}' failed: {type(error).__name__}: {error}"
-        return InferenceError(ErrorCode.RUNNER_EXECUTION_FAILED, message, model=self.spec.model)
-
     def _count(self, batch: Sequence[Item], execution: Execution) -> None:
-        statistics = self.statistics
+        statistics, now_ns = self.statistics, time.monotonic_ns()
         statistics.last_inference = time.time_ns() // 1_000_000
         statistics.inference_count += execution.rows
         statistics.execution_count += 1
-        for item in batch:
-            statistics.queue.add(item.started_at_ns - item.enqueued_at_ns)
-            statistics.compute_input.add(execution.input_ns)
-            statistics.compute_infer.add(execution.infer_ns)
-            statistics.compute_output.add(execution.output_ns)
+        requests = len(batch)
+        statistics.success.add(sum(now_ns - item.enqueued_at_ns for item in batch), requests)
+        statistics.queue.add(sum(item.started_at_ns - item.enqueued_at_ns for item in batch), requests)
+        # Triton counts an execution's times once for each of its requests here, and once per execution below.
+        statistics.compute_input.add(requests * execution.input_ns, requests)
+        statistics.compute_infer.add(requests * execution.infer_ns, requests)
+        statistics.compute_output.add(requests * execution.output_ns, requests)
         executions = statistics.batches.setdefault(execution.rows, BatchStatistics())
         executions.compute_input.add(execution.input_ns)
         executions.compute_infer.add(execution.infer_ns)
         executions.compute_output.add(execution.output_ns)
+
+    def _as_error(self, error: BaseException) -> InferenceError:
+        if isinstance(error, InferenceError):
+            return error
+        message = f"model '{self.spec.model}' failed: {type(error).__name__}: {error}"
+        return InferenceError(ErrorCode.RUNNER_EXECUTION_FAILED, message, model=self.spec.model)
 
 
 def _rows(request: InferRequest) -> int:

@@ -51,16 +51,16 @@ class RayDataPlane:
     async def infer(self, request: InferRequest) -> InferResponse:
         """See `DataPlane.infer`. A version that left its runner since it was looked up is looked up once more."""
         routed = await self._catalog.resolve(request.model, request.version)
-        self._catalog.check(routed)(request)
+        rows = self._catalog.check(routed)(request)
         try:
-            return await self._dispatch.infer(routed, request)
+            return await self._dispatch.infer(routed, request, rows)
         except InferenceError as error:
             if error.code is not ErrorCode.MODEL_NOT_READY:
                 raise
         await self._catalog.refresh()
         routed = await self._catalog.resolve(request.model, request.version)
-        self._catalog.check(routed)(request)
-        return await self._dispatch.infer(routed, request)
+        rows = self._catalog.check(routed)(request)
+        return await self._dispatch.infer(routed, request, rows)
 
     async def statistics(self, name: str = "", version: str = "") -> Sequence[ModelStatistics]:
         """See `DataPlane.statistics`."""

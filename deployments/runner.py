@@ -18,7 +18,6 @@ from trygon.models.completion import complete, describe, labels
 from trygon.models.config import FRAMEWORKS, backend_of
 from trygon.models.proto.model_config_pb2 import ModelConfig
 from trygon.models.reshape import with_reshape
-from trygon.models.tensors import InferRequest
 from trygon.models.versions import VersionSpec
 from trygon.models.warmup import warmup_batches
 
@@ -61,9 +60,11 @@ class Runner:
 
     async def infer(self, call: InferCall) -> list[InferOutcome]:
         """Run the call's requests; each has its own outcome, in order."""
-        if len(call.requests) == 1:
-            return [await self._infer_one(call, call.requests[0])]
-        return list(await asyncio.gather(*(self._infer_one(call, request) for request in call.requests)))
+        try:
+            instance = self._residents.get(call.model, call.version)
+        except InferenceError as error:
+            return [error] * len(call.requests)
+        return await instance.infer(call.requests, checked_for=call.generation)
 
     async def apply(self, desired: Desired) -> ReplicaReport:
         """Become what is desired, unless something newer is known; report at once, while loads go on."""
@@ -86,13 +87,6 @@ class Runner:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell Serve's autoscaler how many versions are wanted here (see autoscaling.py)."""
         return {"wanted_versions": float(len(self._residents.statuses()))}
-
-    async def _infer_one(self, call: InferCall, request: InferRequest) -> InferOutcome:
-        try:
-            instance = self._residents.get(call.model, call.version)
-            return await instance.infer(request, checked_for=call.generation)
-        except InferenceError as error:
-            return error
 
     def _changed(self) -> None:
         if self._reporting is None:

@@ -140,6 +140,13 @@ class Scheduler:
             self._release_soon()
         return item
 
+    def refuse(self, error: InferenceError) -> Item:
+        """Return the future of a request that is refused before it is queued."""
+        item = Item(None, self._abandon, loop=asyncio.get_running_loop())
+        item.enqueued_at_ns = self._clock_ns()
+        item.resolve(error)
+        return item
+
     async def close(self, *, drain: bool = False) -> None:
         """Take no new requests; run (`drain`) or fail what waits; return when nothing runs any more.
 

@@ -54,6 +54,7 @@ def describe(config: ModelConfig, signature: Signature, labels: dict[str, tuple[
         inputs=tuple(_describe(tensor, config, optional=tensor.optional) for tensor in config.input),
         outputs=tuple(_describe(tensor, config) for tensor in config.output),
         labels=labels,
+        shares=config.max_batch_size > 1 and config.HasField("dynamic_batching"),
     )
 
 

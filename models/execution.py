@@ -38,10 +38,11 @@ class Executor:
         self._name = name
         self._version = version
 
-    def __call__(self, requests: Sequence[InferRequest], rows: Sequence[int]) -> Execution:
-        """Run requests of equal `shape_key` as one batch; `rows` holds each one's batch size.
+    def __call__(self, requests: Sequence[InferRequest], rows: Sequence[int], queued_ns: Sequence[int]) -> Execution:
+        """Run requests of equal `shape_key` as one batch.
 
-        A model that does not batch takes one request at a time.
+        `rows` holds each one's batch size, `queued_ns` the time it has waited. A model that does not batch takes one
+        request at a time.
 
         Raises: RUNNER_INPUT_REJECTED, RUNNER_EXECUTION_FAILED, RUNNER_OUTPUT_INVALID.
         """
@@ -54,7 +55,7 @@ class Executor:
         total = sum(rows)
         for name in wanted:
             self._check_output(self._outputs[name], outputs[name], total)
-        responses = self._split(requests, rows, outputs)
+        responses = self._split(requests, rows, outputs, queued_ns, ran - started)
         return Execution(responses, total, assembled - started, ran - assembled, time.perf_counter_ns() - ran)
 
     def _gather(self, name: str, requests: Sequence[InferRequest]) -> Array:
@@ -84,11 +85,16 @@ class Executor:
             )
 
     def _split(
-        self, requests: Sequence[InferRequest], rows: Sequence[int], outputs: dict[str, Array]
+        self,
+        requests: Sequence[InferRequest],
+        rows: Sequence[int],
+        outputs: dict[str, Array],
+        queued_ns: Sequence[int],
+        compute_ns: int,
     ) -> tuple[InferResponse, ...]:
         responses = []
         start = 0
-        for request, count in zip(requests, rows, strict=True):
+        for request, count, waited_ns in zip(requests, rows, queued_ns, strict=True):
             end = start + count
             names = [output.name for output in request.outputs] or list(self._outputs)
             tensors = tuple(
@@ -97,7 +103,9 @@ class Executor:
                 )
                 for name in names
             )
-            responses.append(InferResponse(self._name, self._version, request.id, tensors))
+            responses.append(
+                InferResponse(self._name, self._version, request.id, tensors, queue_ns=waited_ns, compute_ns=compute_ns)
+            )
             start = end
         return tuple(responses)
 

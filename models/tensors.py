@@ -135,13 +135,18 @@ class InferRequest:
 
 @dataclass(frozen=True, slots=True)
 class InferResponse:
-    """One inference response, free of any protocol; `outputs` come in the order in which they were asked for."""
+    """One inference response, free of any protocol; `outputs` come in the order in which they were asked for.
+
+    `queue_ns` is the time in the model's queue, `compute_ns` that of the execution which the request was part of.
+    """
 
     model: str
     version: str
     id: str
     outputs: tuple[Tensor, ...]
     parameters: dict[str, ParameterValue] = field(default_factory=dict)
+    queue_ns: int = 0
+    compute_ns: int = 0
 
 
 def parse_datatype(name: str, *, tensor: str) -> Datatype:

@@ -71,7 +71,9 @@ def request(*values: float, rows: int = 1) -> InferRequest:
 
 
 async def ask(target: ModelInstance, sent: InferRequest, checked_for: str = "generation") -> list[list[float]]:
-    response = await target.infer(sent, checked_for=checked_for)
+    (response,) = await target.infer([sent], checked_for=checked_for)
+    if isinstance(response, InferenceError):
+        raise response
     values: list[list[float]] = to_array(response.outputs[0]).tolist()
     return values
 

@@ -51,7 +51,7 @@ def request(rows: list[list[float]], *outputs: str, identity: str = "") -> Infer
 def test_each_request_gets_its_own_rows() -> None:
     model = Model(arithmetic)
     execution = Executor(model, description(), "m", "3")(
-        [request([[1, 2]], identity="a"), request([[3, 4], [5, 6]], identity="b")], [1, 2]
+        [request([[1, 2]], identity="a"), request([[3, 4], [5, 6]], identity="b")], [1, 2], [7, 8]
     )
     first, second = execution.responses
     assert (first.id, first.model, first.version) == ("a", "m", "3")
@@ -59,23 +59,25 @@ def test_each_request_gets_its_own_rows() -> None:
     assert to_array(second.outputs[0]).tolist() == [[6, 8], [10, 12]]
     assert to_array(second.outputs[1]).tolist() == [7, 11]
     assert execution.rows == 3
+    assert (first.queue_ns, second.queue_ns) == (7, 8)
+    assert first.compute_ns == second.compute_ns == execution.input_ns + execution.infer_ns
     assert len(model.batches) == 1
 
 
 def test_outputs_come_in_the_order_asked_for_and_only_those_are_run() -> None:
     model = Model(arithmetic)
     run = Executor(model, description(), "m", "1")
-    (response,) = run([request([[1, 2]], "sum")], [1]).responses
+    (response,) = run([request([[1, 2]], "sum")], [1], [0]).responses
     assert [tensor.name for tensor in response.outputs] == ["sum"]
     assert model.asked == [["sum"]]
-    (response,) = run([request([[1, 2]], "sum", "double")], [1]).responses
+    (response,) = run([request([[1, 2]], "sum", "double")], [1], [0]).responses
     assert [tensor.name for tensor in response.outputs] == ["sum", "double"]
 
 
 def test_a_batch_runs_all_outputs_that_any_of_its_requests_wants() -> None:
     model = Model(arithmetic)
     run = Executor(model, description(), "m", "1")
-    one, both = run([request([[1, 2]], "sum"), request([[1, 2]])], [1, 1]).responses
+    one, both = run([request([[1, 2]], "sum"), request([[1, 2]])], [1, 1], [0, 0]).responses
     assert [tensor.name for tensor in one.outputs] == ["sum"]
     assert [tensor.name for tensor in both.outputs] == ["double", "sum"]
 
@@ -83,7 +85,9 @@ def test_a_batch_runs_all_outputs_that_any_of_its_requests_wants() -> None:
 def test_a_model_that_does_not_batch_gives_its_outputs_whole() -> None:
     model = Model(lambda inputs: {"double": inputs["x"] * 2, "sum": inputs["x"].sum(keepdims=True)})
     x = from_array("x", np.array([1, 2], dtype=np.float32))
-    (response,) = Executor(model, description(max_batch_size=0), "m", "1")([InferRequest("m", (x,))], [1]).responses
+    (response,) = Executor(model, description(max_batch_size=0), "m", "1")(
+        [InferRequest("m", (x,))], [1], [0]
+    ).responses
     assert to_array(response.outputs[0]).tolist() == [2, 4]
     assert to_array(response.outputs[1]).tolist() == [3]
 
@@ -101,7 +105,7 @@ def test_an_output_that_the_metadata_does_not_describe_is_the_models_fault(
 ) -> None:
     model = Model(lambda inputs: broken(inputs["x"]))
     with pytest.raises(InferenceError) as caught:
-        Executor(model, description(), "m", "1")([request([[1, 2]]), request([[3, 4]])], [1, 1])
+        Executor(model, description(), "m", "1")([request([[1, 2]]), request([[3, 4]])], [1, 1], [0, 0])
     assert caught.value.code is ErrorCode.RUNNER_OUTPUT_INVALID
 
 
