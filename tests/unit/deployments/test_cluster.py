@@ -90,6 +90,24 @@ def test_a_ray_of_its_own_has_room_for_the_replicas_and_lies_where_it_was_told(f
     assert fake.start_options["proxy_location"] == "HeadOnly"
 
 
+def test_a_ray_of_its_own_starts_no_autoscaler_and_takes_no_fixed_port(
+    fake: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params: list[Any] = []
+
+    def init(**options: Any) -> SimpleNamespace:
+        params.append(cluster.parameter.RayParams())
+        return fake.init(**options)
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    stock = cluster.parameter.RayParams
+    cluster.start(order(), lambda _: None)
+    assert params[0].no_monitor
+    assert params[0].include_log_monitor is False
+    assert params[0].dashboard_agent_listen_port == 0
+    assert cluster.parameter.RayParams is stock
+
+
 def test_both_protocols_get_their_ports_and_http_its_host(fake: Cluster) -> None:
     cluster.start(order(), lambda _: None)
     assert fake.start_options["http_options"] == {"host": "127.0.0.1", "port": 18_500}
