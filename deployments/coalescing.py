@@ -134,7 +134,7 @@ class Coalescer:
     def _start(self, members: list[Member]) -> None:
         call = _Call(members)
         self._in_flight += 1
-        call.task = asyncio.ensure_future(self._send([member.request for member in members]))  # type: ignore[arg-type]
+        call.task = asyncio.ensure_future(self._send([member.request for member in members]))
         call.task.add_done_callback(lambda task: self._finish(call, task))
 
     def _finish(self, call: _Call, task: "asyncio.Task[Sequence[InferOutcome]]") -> None:
