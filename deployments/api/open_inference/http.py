@@ -1,5 +1,6 @@
 """The KServe v2 routes over HTTP: translate, ask the data plane, translate back."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from trygon.deployments.data_plane import DataPlane
 from trygon.errors import ErrorCode, InferenceError
 from trygon.models.config import config_to_json
 from trygon.models.proto.model_config_pb2 import ModelConfig
-from trygon.models.tensors import TensorSpec
+from trygon.models.tensors import InferResponse, TensorSpec
 
 
 class JsonResponse(Response):
@@ -41,13 +42,14 @@ class OpenInferenceHttp:
 
     async def infer(self, request: Request) -> Response:
         """Run a model on the request's tensors."""
+        started_ns = time.perf_counter_ns()
         body = await read_body(request, self._max_body_bytes)
         header_length = request.headers.get(http_codec.HEADER_LENGTH)
         inference = await run_sized(len(body), http_codec.decode, *_model(request), body, header_length)
         response = await classification.infer(self._data_plane(), inference.request)
         size = sum(len(tensor.data) for tensor in response.outputs)
         answer, answer_header_length = await run_sized(size, http_codec.encode, response, inference)
-        headers = {}
+        headers = {"Server-Timing": _server_timing(response, time.perf_counter_ns() - started_ns)}
         if answer_header_length is not None:
             headers["Inference-Header-Content-Length"] = str(answer_header_length)
         encoding = accepted_encoding(request.headers.get("accept-encoding"))
@@ -127,6 +129,14 @@ class OpenInferenceHttp:
         """Return the request's JSON; an empty body stands for an empty object."""
         body = await read_body(request, self._max_body_bytes)
         return parse_object(body) if body else {}
+
+
+def _server_timing(response: InferResponse, total_ns: int) -> str:
+    """Return milliseconds in the queue, in the model's execution, and in this server. Source: W3C Server Timing."""
+    return (
+        f"queue;dur={response.queue_ns / 1e6:.3f}, compute;dur={response.compute_ns / 1e6:.3f},"
+        f" total;dur={total_ns / 1e6:.3f}"
+    )
 
 
 async def unsupported(request: Request) -> Response:
