@@ -45,6 +45,8 @@ def check_config(config: ModelConfig, *, folder: str = "") -> None:
     for output in config.output:
         if output.label_filename:
             _check_file(output.label_filename, name, f"label_filename of output '{output.name}'")
+    for filename in config.model_operations.op_library_filename:
+        _check_file(filename, name, "model_operations.op_library_filename")
     if any(version <= 0 for version in config.version_policy.specific.versions):
         raise _invalid(name, "version_policy.specific names a version below 1")
     _check_instance_groups(config.instance_group, name)
@@ -60,7 +62,6 @@ def _check_supported(config: ModelConfig, name: str) -> None:
         "model_transaction_policy.decoupled": config.model_transaction_policy.decoupled,
         "batch_input": bool(config.batch_input),
         "batch_output": bool(config.batch_output),
-        "model_operations": bool(config.model_operations.op_library_filename),
         "model_repository_agents": bool(config.model_repository_agents.agents),
         "is_shape_tensor": any(tensor.is_shape_tensor for tensor in tensors),
         "is_non_linear_format_io": any(tensor.is_non_linear_format_io for tensor in tensors),

@@ -75,6 +75,13 @@ def _read(path: Path, roots: Sequence[Path], *, gpus: bool, config: ModelConfig 
             model=found.name,
         )
     found.backend = _find_backend(found, path, wanted)
+    if found.model_operations.op_library_filename and found.backend != "onnxruntime":
+        raise InferenceError(
+            ErrorCode.MODEL_CONFIG_INVALID,
+            f"model '{found.name}': model_operations is for ONNX models, and this one runs on {found.backend}",
+            model=found.name,
+            field="model_operations",
+        )
     return ModelEntry(
         name=found.name,
         path=path,
@@ -148,7 +155,8 @@ def _spec(config: ModelConfig, folder: Path, version: int, roots: Sequence[Path]
     path = folder / str(version)
     check_inside(path, roots)
     content = config.SerializeToString(deterministic=True)
-    labels = [folder / output.label_filename for output in config.output if output.label_filename]
+    beside = [folder / output.label_filename for output in config.output if output.label_filename]
+    beside += [folder / filename for filename in config.model_operations.op_library_filename]
     return VersionSpec(
         model=config.name,
         version=version,
@@ -156,5 +164,5 @@ def _spec(config: ModelConfig, folder: Path, version: int, roots: Sequence[Path]
         model_path=str(folder),
         path=str(path),
         config=content,
-        generation=generation(content, labels, path, roots),
+        generation=generation(content, beside, path, roots),
     )

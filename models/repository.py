@@ -76,8 +76,8 @@ class ModelRepository:
         repository's whole model folder; they are written below `into` (see `materialise`). Source: Triton's model
         repository extension, "Load".
 
-        Raises: REQUEST_PARAMETER_INVALID if there are files without a configuration, and what `entry`,
-        `config_from_json` and `materialise` raise.
+        Raises: REQUEST_PARAMETER_INVALID if there are files without a configuration, MODEL_CONFIG_UNSUPPORTED for
+        libraries of custom operators, and what `entry`, `config_from_json` and `materialise` raise.
         """
         check_name(name)
         if config is None:
@@ -87,6 +87,14 @@ class ModelRepository:
                 model=name,
             )
         given = config_from_json(config)
+        if given.model_operations.op_library_filename:
+            raise InferenceError(
+                ErrorCode.MODEL_CONFIG_UNSUPPORTED,
+                f"failed to load '{name}': model_operations runs native code, so only the repository's own "
+                "configuration may ask for it",
+                model=name,
+                setting="model_operations",
+            )
         if not files:
             folder = self._only(name, self._find(name))
             return read_entry(folder, self._roots, gpus=self._gpus, config=given)

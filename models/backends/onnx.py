@@ -13,6 +13,7 @@ from trygon.models.backends.devices import check_device, device_missing
 from trygon.models.backends.failures import load_failure, run_failure
 from trygon.models.backends.files import model_file
 from trygon.models.backends.memory import release_memory
+from trygon.models.backends.onnx_operators import register_operators
 from trygon.models.backends.onnx_options import session_options
 from trygon.models.backends.onnx_values import decode_strings, encode_strings, from_bfloat16, to_bfloat16
 from trygon.models.proto.model_config_pb2 import ModelConfig
@@ -47,10 +48,11 @@ class OnnxBackend:
     """ONNX Runtime on CPU or CUDA."""
 
     def load(self, path: Path, config: ModelConfig, placement: Placement) -> LoadedModel:
-        """Load `model.onnx`; see `Backend.load`."""
+        """Load `model.onnx` with the libraries of its custom operators; see `Backend.load`."""
         check_device(placement, ("cpu", "cuda"), runtime="ONNX Runtime")
         file = model_file(path, config, "onnxruntime")
         options = session_options(config, placement)
+        register_operators(options, config, path.parent)
         providers: list[Any] = ["CPUExecutionProvider"]
         if placement.device == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": placement.device_index}))

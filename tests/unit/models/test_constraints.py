@@ -20,6 +20,7 @@ FINE = [
     'output { name: "y" label_filename: "labels/top.txt" }',
     "response_cache { enable: true } optimization { graph { level: 1 } }",
     "model_transaction_policy { decoupled: false }",
+    'model_operations { op_library_filename: [ "one.so", "lib/two.so" ] }',
 ]
 INVALID = {
     'name: "other"': "the model's folder is 'digits'",
@@ -41,6 +42,8 @@ INVALID = {
     'output { name: "y" dims: [ 4 ] reshape { shape: [ 0 ] } }': "reshape of output 'y'",
     'input { name: "x" dims: [ 3 ] format: FORMAT_NHWC }': "image format",
     'output { name: "y" label_filename: "/etc/passwd" }': "label_filename",
+    'model_operations { op_library_filename: "/lib/evil.so" }': "model_operations",
+    'model_operations { op_library_filename: "../evil.so" }': "model_operations",
     "version_policy { specific { versions: [ 0 ] } }": "version_policy",
     "instance_group { count: -1 }": "instance_group.count",
     "instance_group { count: 2000000000 }": "1024 instances",
@@ -61,7 +64,6 @@ UNSUPPORTED = {
     "model_transaction_policy { decoupled: true }": "model_transaction_policy.decoupled",
     "batch_input { }": "batch_input",
     "batch_output { }": "batch_output",
-    'model_operations { op_library_filename: "evil.so" }': "model_operations",
     "model_repository_agents { agents { } }": "model_repository_agents",
     'input { name: "x" is_shape_tensor: true }': "is_shape_tensor",
     'output { name: "x" is_non_linear_format_io: true }': "is_non_linear_format_io",

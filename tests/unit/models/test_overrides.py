@@ -146,6 +146,15 @@ def test_files_may_bring_a_model_that_no_repository_has(repository: ModelReposit
     assert repository.override("new", "{}", {"1/model.onnx": b"x"}, into=tmp_path).name == "new"
 
 
+@pytest.mark.parametrize("files", [{}, {"file:1/model.onnx": b"x", "file:evil.so": b"x"}])
+def test_a_caller_brings_no_native_code(repository: ModelRepository, tmp_path: Path, files: dict[str, bytes]) -> None:
+    config = json.dumps({"model_operations": {"op_library_filename": ["evil.so"]}})
+    with pytest.raises(InferenceError, match="only the repository's own configuration") as caught:
+        repository.override("m", config, files, into=tmp_path / "into")
+    assert caught.value.code is ErrorCode.MODEL_CONFIG_UNSUPPORTED
+    assert not (tmp_path / "into").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "config", "files", "code"),
     [

@@ -264,8 +264,19 @@ def test_a_version_with_endless_files_is_a_fault(
     assert fault_of(root, "m").code is ErrorCode.MODEL_FILE_INVALID
 
 
+def test_custom_operators_are_for_onnx_models_alone(root: Path, write: WriteModel) -> None:
+    config = 'model_operations { op_library_filename: "ops.so" }'
+    write("tiny", config=config, file="model.tflite")
+    write("right", config=config)
+    assert fault_of(root, "tiny").context == {"model": "tiny", "field": "model_operations"}
+    assert entry_of(root, "right").config.model_operations.op_library_filename == ["ops.so"]
+
+
 def test_the_generation_changes_with_files_labels_and_configuration(root: Path, write: WriteModel) -> None:
-    folder = write("m", config='output { name: "y" label_filename: "labels.txt" }')
+    folder = write(
+        "m",
+        config='output { name: "y" label_filename: "labels.txt" } model_operations { op_library_filename: "ops.so" }',
+    )
     seen = [entry_of(root, "m").specs[0].generation]
 
     def changed() -> bool:
@@ -274,6 +285,8 @@ def test_the_generation_changes_with_files_labels_and_configuration(root: Path, 
 
     assert not changed()
     (folder / "labels.txt").write_text("a")
+    assert changed()
+    (folder / "ops.so").write_bytes(b"")
     assert changed()
     (folder / "1" / "model.onnx").write_bytes(b"model 2")
     assert changed()
