@@ -18,13 +18,14 @@ from trygon.deployments.cluster_process import ClusterProcess, Event, Order, Sta
 from trygon.deployments.console import Progress, show_index
 from trygon.deployments.data_directory import DataDirectory
 from trygon.deployments.environment import apply, available_cpus, local_switches, mark, switches
+from trygon.deployments.exposure import require_identity_source
 from trygon.deployments.ports import choose_ports, is_loopback, require_free
 from trygon.deployments.processes import end_processes
 from trygon.deployments.readiness import Readiness, Verdict
 from trygon.deployments.repository_client import IndexRow, RepositoryClient, grpc_is_live
 from trygon.errors import ErrorCode, InferenceError
 from trygon.models.versions import ModelState
-from trygon.settings import Profile, Settings
+from trygon.settings import Settings
 
 START_TIMEOUT_S = 120  # Ray, Serve and the application take 15 s on two idle cores
 DRAIN_TIMEOUT_S = 12  # with KILL_TIMEOUT_S below the 20 s that a stop may take
@@ -81,13 +82,7 @@ def check_exposure(settings: Settings) -> None:
 
     Raises: SYSTEM_CONFIG_INVALID.
     """
-    if settings.profile is Profile.PROD:
-        raise InferenceError(
-            ErrorCode.SYSTEM_CONFIG_INVALID,
-            "profile prod lets nobody in unidentified, and this version has no identity source to configure: "
-            "use profile dev or test on a loopback address",
-            profile=settings.profile.value,
-        )
+    require_identity_source(settings)
     if not is_loopback(settings.host):
         raise InferenceError(
             ErrorCode.SYSTEM_CONFIG_INVALID,

@@ -1,4 +1,4 @@
-"""The model file of a version's folder: which one it is, and that it lies inside."""
+"""The model file of a version's folder: which one it is, and that its name stays inside."""
 
 from pathlib import Path
 
@@ -11,28 +11,28 @@ from trygon.models.proto.model_config_pb2 import ModelConfig
 def model_file(version: Path, config: ModelConfig, backend: str) -> Path:
     """Return the file (for `tensorflow`: the folder) that `backend` loads from the folder `version`, links resolved.
 
-    Raises: MODEL_CONFIG_INVALID if `default_model_filename` leaves the folder, also through a symbolic link;
-    MODEL_FILE_MISSING; MODEL_FILE_INVALID for a folder instead of a file, or the other way round.
+    Where symbolic links may lead is for the repository to say, which knows its roots (models/generation.py).
+
+    Raises: MODEL_CONFIG_INVALID if `default_model_filename` leaves the folder; MODEL_FILE_MISSING, also for a link to
+    nothing; MODEL_FILE_INVALID for a folder instead of a file, or the other way round.
     """
     name = config.default_model_filename or MODEL_FILENAMES[backend]
     shown = shorten(name)
     try:
-        file = version.joinpath(relative_path(name)).resolve()
-    except (InferenceError, OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
-        raise _outside(shown) from error
-    if not file.is_relative_to(version.resolve()):
-        raise _outside(shown)
-    if not file.exists():
-        raise InferenceError(ErrorCode.MODEL_FILE_MISSING, f"there is no '{shown}' in the version's folder", file=shown)
+        path = version.joinpath(relative_path(name))
+    except InferenceError as error:
+        raise InferenceError(
+            ErrorCode.MODEL_CONFIG_INVALID,
+            f"the model file '{shown}' does not lie in the version's folder",
+            field="default_model_filename",
+        ) from error
+    try:
+        file = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
+        raise InferenceError(
+            ErrorCode.MODEL_FILE_MISSING, f"there is no '{shown}' in the version's folder", file=shown
+        ) from error
     expected = "folder" if backend == "tensorflow" else "file"
     if not (file.is_dir() if expected == "folder" else file.is_file()):
         raise InferenceError(ErrorCode.MODEL_FILE_INVALID, f"'{shown}' is not a {expected}", file=shown)
     return file
-
-
-def _outside(name: str) -> InferenceError:
-    return InferenceError(
-        ErrorCode.MODEL_CONFIG_INVALID,
-        f"the model file '{name}' does not lie in the version's folder",
-        field="default_model_filename",
-    )

@@ -1,4 +1,4 @@
-"""The model file stays inside its version's folder."""
+"""The model file is named inside its version's folder."""
 
 from pathlib import Path
 
@@ -62,13 +62,18 @@ def test_a_name_that_leaves_the_folder_is_refused(version: Path, name: str) -> N
     assert code_of(version, name) is ErrorCode.MODEL_CONFIG_INVALID
 
 
-def test_a_symbolic_link_may_not_lead_outside(version: Path) -> None:
-    (version / "out.onnx").symlink_to(version.parent.parent / "secret")
-    (version / "loop.onnx").symlink_to(version / "loop.onnx")
+def test_where_links_lead_is_for_the_repository_to_check(version: Path) -> None:
+    (version / "shared.onnx").symlink_to(version.parent / "model.onnx")
     (version / "in.onnx").symlink_to("model.onnx")
-    assert code_of(version, "out.onnx") is ErrorCode.MODEL_CONFIG_INVALID
-    assert code_of(version, "loop.onnx") is ErrorCode.MODEL_CONFIG_INVALID
+    assert find(version, "shared.onnx") == (version.parent / "model.onnx").resolve()
     assert find(version, "in.onnx").name == "model.onnx"
+
+
+def test_a_link_to_nothing_is_a_missing_file(version: Path) -> None:
+    (version / "broken.onnx").symlink_to(version / "gone.onnx")
+    (version / "loop.onnx").symlink_to(version / "loop.onnx")
+    assert code_of(version, "broken.onnx") is ErrorCode.MODEL_FILE_MISSING
+    assert code_of(version, "loop.onnx") is ErrorCode.MODEL_FILE_MISSING
 
 
 def test_the_versions_folder_itself_may_be_a_link(version: Path) -> None:
