@@ -7,7 +7,6 @@ from typing import Protocol
 
 from trygon.deployments.repository_client import IndexRow
 from trygon.errors import InferenceError
-from trygon.models.versions import ModelState
 
 STILL_S = 1.5  # longer than the server takes from one model to the next
 
@@ -35,7 +34,7 @@ class Readiness:
     """Looks at a server that starts.
 
     Settled means that it is ready over HTTP and gRPC; or, because a bad model keeps it from ever being ready, that some
-    model is UNAVAILABLE and nothing has moved for `STILL_S` seconds. `rows` are the index as it was seen last.
+    model has failed and nothing has moved for `STILL_S` seconds. `rows` are the index as it was seen last.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Readiness:
 
     def _is_stuck(self) -> bool:
         return (
-            any(row.state == ModelState.UNAVAILABLE for row in self.rows)
+            any(row.has_failed for row in self.rows)
             and not any(row.is_moving for row in self.rows)
             and self._clock() - self._changed >= STILL_S
         )

@@ -12,6 +12,7 @@ from trygon.errors import ErrorCode, InferenceError
 from trygon.models.versions import ModelState
 
 CONTROL_TIMEOUT_S = 600
+NOT_ASKED_FOR = "unloaded"  # Triton's reason, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class IndexRow:
     def is_moving(self) -> bool:
         """Whether the state is about to change."""
         return self.state in {ModelState.LOADING, ModelState.UNLOADING}
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the model was asked for and cannot be had; one that nobody asked for is UNAVAILABLE, too."""
+        return self.state == ModelState.UNAVAILABLE and self.reason != NOT_ASKED_FOR
 
 
 class RepositoryClient:

@@ -24,7 +24,6 @@ from trygon.deployments.processes import end_processes
 from trygon.deployments.readiness import Readiness, Verdict
 from trygon.deployments.repository_client import IndexRow, RepositoryClient, grpc_is_live
 from trygon.errors import ErrorCode, InferenceError
-from trygon.models.versions import ModelState
 from trygon.settings import Settings
 
 START_TIMEOUT_S = 120  # Ray, Serve and the application take 15 s on two idle cores
@@ -237,7 +236,7 @@ class Server:
     def _announce(self, startup: _Startup) -> None:
         self._progress.done()
         show_index(startup.rows)
-        bad = [row for row in startup.rows if row.state == ModelState.UNAVAILABLE or row.is_moving]
+        bad = [row for row in startup.rows if row.has_failed or row.is_moving]
         if bad and self._launch.exit_on_error:
             reasons = "; ".join(f"{row.name} {row.version}: {row.reason or row.state}" for row in bad)
             raise InferenceError(ErrorCode.MODEL_UNAVAILABLE, f"not every model could be loaded: {reasons}")

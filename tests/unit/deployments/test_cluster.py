@@ -90,22 +90,23 @@ def test_a_ray_of_its_own_has_room_for_the_replicas_and_lies_where_it_was_told(f
     assert fake.start_options["proxy_location"] == "HeadOnly"
 
 
-def test_a_ray_of_its_own_starts_no_autoscaler_and_takes_no_fixed_port(
+def test_a_ray_of_its_own_starts_neither_autoscaler_nor_dashboard_and_takes_no_fixed_port(
     fake: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params: list[Any] = []
 
     def init(**options: Any) -> SimpleNamespace:
         params.append(cluster.parameter.RayParams())
+        assert cluster.node.Node.start_api_server(include_dashboard=False) is None
         return fake.init(**options)
 
     monkeypatch.setattr(cluster.ray, "init", init)
-    stock = cluster.parameter.RayParams
+    stock = cluster.parameter.RayParams, cluster.node.Node.start_api_server
     cluster.start(order(), lambda _: None)
     assert params[0].no_monitor
     assert params[0].include_log_monitor is False
     assert params[0].dashboard_agent_listen_port == 0
-    assert cluster.parameter.RayParams is stock
+    assert (cluster.parameter.RayParams, cluster.node.Node.start_api_server) == stock
 
 
 def test_both_protocols_get_their_ports_and_http_its_host(fake: Cluster) -> None:
@@ -169,14 +170,21 @@ def test_wrong_settings_are_reported_with_their_own_code(fake: Cluster) -> None:
     assert fake.calls == []
 
 
-def test_a_ray_that_does_not_start_is_reported_with_its_reason(fake: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("", "ConnectionError: no such cluster"), ("far:6379", "cannot join Ray at far:6379: no such cluster")],
+)
+def test_a_ray_that_does_not_start_is_reported_with_its_reason(
+    fake: Cluster, monkeypatch: pytest.MonkeyPatch, address: str, message: str
+) -> None:
     def refuse(**_: Any) -> None:
         raise ConnectionError("no such cluster")
 
     monkeypatch.setattr(cluster.ray, "init", refuse)
     events: list[Event] = []
-    assert cluster.run(io.StringIO(order().to_line()), events.append) == 1
-    assert events == [Event(Stage.FAILED, code="SYSTEM_START_FAILED", message="ConnectionError: no such cluster")]
+    assert cluster.run(io.StringIO(order(address=address).to_line()), events.append) == 1
+    assert events[0].code == "SYSTEM_START_FAILED"
+    assert events[0].message.startswith(message)
     assert fake.calls == []
 
 

@@ -68,6 +68,13 @@ def test_a_model_that_is_loading_is_waited_for_beside_a_bad_one(server: Server, 
     assert readiness.look() is Verdict.WAIT
 
 
+def test_a_model_that_nobody_asked_for_is_no_failure(server: Server, readiness: Readiness) -> None:
+    server.rows = [IndexRow("d", "1", "UNAVAILABLE", "unloaded")]
+    readiness.look()
+    server.now += 10 * STILL_S
+    assert readiness.look() is Verdict.WAIT
+
+
 def test_a_change_starts_the_stillness_anew(server: Server, readiness: Readiness) -> None:
     server.rows = [BAD]
     readiness.look()

@@ -184,6 +184,14 @@ def test_a_bad_model_is_fatal_when_asked_for(make: Callable[..., Server], v2_ser
     assert cluster.asked_to_stop
 
 
+def test_a_model_that_nobody_asked_for_is_not_fatal(
+    make: Callable[..., Server], v2_server: Any, announced: dict[str, Any]
+) -> None:
+    answer_ready(v2_server, GOOD, ("other", "1", "UNAVAILABLE", "unloaded"))
+    make(Launch(exit_on_error=True)).run()
+    assert announced
+
+
 def test_a_model_that_loads_for_ever_does_not_hold_up_the_others(
     make: Callable[..., Server], v2_server: Any, announced: dict[str, Any]
 ) -> None:
