@@ -75,13 +75,14 @@ def signals() -> Iterator[StopSignals]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, v2_server: Any, cluster: Cluster, signals: StopSignals) -> Callable[..., Server]:
+def make(tmp_path: Path, v2_server: Any, cluster: Cluster, signals: StopSignals) -> Iterator[Callable[..., Server]]:
     def make(launch: Launch | None = None, **given: Any) -> Server:
         settings = Settings.load(data_dir=tmp_path / "data", http_port=v2_server.port, grpc_port=18_999, **given)
         return Server(settings, launch or Launch(), signals, Progress())
 
     assert cluster.exit_code is None
-    return make
+    yield make
+    DataDirectory(tmp_path / "data").clear_runtime_dir()
 
 
 def state_file(tmp_path: Path) -> Path:
