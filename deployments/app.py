@@ -18,8 +18,9 @@ from trygon.settings import IngressSettings, ModelControlMode, RunnerSettings, S
 CPU_RUNNERS = ("onnx-cpu", "tensorflow-cpu", "litert-cpu")
 """The runner deployments that every application has. One that nothing is wanted from has no replica."""
 
-LOGGING = {"enable_access_log": False}
-"""Serve's access log costs a third of the throughput of small requests at 64 connections."""
+LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
+"""Serve's access log costs a third of the throughput of small requests at 64 connections; at level INFO its records are
+still made, and thrown away."""
 
 
 def build(args: Settings) -> Application:
