@@ -9,14 +9,19 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from trygon.deployments.autoscaling import keep_while_wanted
 from trygon.deployments.control import Control
+from trygon.deployments.exposure import require_identity_source
 from trygon.deployments.ingress import Ingress
 from trygon.deployments.runner import CONTROL, Runner
-from trygon.errors import InferenceError
+from trygon.errors import ErrorCode, InferenceError
+from trygon.models.config import FRAMEWORKS
 from trygon.models.repository import ModelRepository
 from trygon.settings import IngressSettings, ModelControlMode, RunnerSettings, Settings
 
 CPU_RUNNERS = ("onnx-cpu", "tensorflow-cpu", "litert-cpu")
 """The runner deployments that every application has. One that nothing is wanted from has no replica."""
+
+DEVICES = ("cpu", "cuda", "tpu")
+"""The devices that runner deployments may be for; which of them a framework can use, its backend says."""
 
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's access log costs a third of the throughput of small requests at 64 connections; at level INFO its records are
@@ -28,8 +33,10 @@ def build(args: Settings) -> Application:
 
     Raises: SYSTEM_CONFIG_INVALID, MODEL_REPOSITORY_INVALID.
     """
-    needed = _needed_at_start(args)
+    require_identity_source(args)
     names = tuple(dict.fromkeys((*CPU_RUNNERS, *args.runners)))
+    _check_names(names)
+    needed = _needed_at_start(args)
     control = serve.deployment(Control).options(
         name=CONTROL,
         num_replicas=1,
@@ -50,6 +57,17 @@ def build(args: Settings) -> Application:
     )
     runners = {name: _runner(name, args, started=name in needed) for name in names}
     return _ingress(args.ingress).bind(bound_control, runners, settings=args.ingress, server_name=args.server_name)
+
+
+def _check_names(runners: Iterable[str]) -> None:
+    known = [f"{framework}-{device}" for framework in FRAMEWORKS.values() for device in DEVICES]
+    for name in runners:
+        if name not in known:
+            raise InferenceError(
+                ErrorCode.SYSTEM_CONFIG_INVALID,
+                f"runners: there is no runner deployment '{name}'; there are {', '.join(known)}",
+                runner=name,
+            )
 
 
 def _ingress(settings: IngressSettings) -> serve.Deployment:

@@ -1,10 +1,33 @@
-"""Handle calls whose errors arrive as what they were, not as what Ray wraps them in."""
+"""Handles of the application's deployments, and calls whose errors arrive as what they were, not as Ray wraps them."""
 
-from typing import Any
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
 
+from ray import serve
 from ray.exceptions import RayTaskError
 
 from trygon.errors import InferenceError
+
+Connect: TypeAlias = Callable[[str], Any]
+"""Returns the handle of the deployment with this name."""
+
+_T = TypeVar("_T")
+
+
+def connect(deployment: str) -> Any:
+    """Return the handle of a deployment of the application that this replica belongs to."""
+    return serve.get_deployment_handle(deployment, app_name=serve.get_replica_context().app_name)
+
+
+def detach(work: Coroutine[Any, Any, _T], *, name: str | None = None) -> "asyncio.Task[_T]":
+    """Start work that outlives the call which asked for it.
+
+    Ray Serve cancels what a cancelled call has called in its context, so this work gets one of its own. Keep the task:
+    the event loop holds it weakly.
+    """
+    return asyncio.create_task(work, name=name, context=contextvars.Context())
 
 
 async def call(method: Any, *arguments: Any) -> Any:

@@ -11,38 +11,54 @@ import itertools
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from ray import serve
-
+from trygon.deployments.calls import Connect, connect, detach
+from trygon.deployments.changes import Changes
 from trygon.deployments.desired import DesiredState
+from trygon.deployments.fleet import Fleet
+from trygon.deployments.index import index_rows
 from trygon.deployments.messages import Desired, ReplicaReport, Routes
-from trygon.deployments.runner_link import RunnerLink
+from trygon.deployments.turns import Turns
 from trygon.errors import ErrorCode, InferenceError
+from trygon.models.entry import ModelEntry
 from trygon.models.names import check_name
-from trygon.models.repository import ModelRepository
+from trygon.models.repository import ModelRepository, RepositoryScan
 from trygon.models.statistics import ModelStatistics
-from trygon.models.versions import ModelState, VersionSpec, VersionStatus
+from trygon.models.versions import VersionStatus
 from trygon.settings import ModelControlMode
 
 logger = logging.getLogger(__name__)
 
-RECONCILE_S = 1.0
-"""Seconds between two rounds in which every replica is told what is desired and asked what it has."""
+_T = TypeVar("_T")
 
-WATCH_S = 10.0
-"""Longest a waiting ingress is kept: short enough that a replica which stops is not held up."""
 
-SETTLE_MARGIN_S = 5.0
-"""What a load may take beyond the runner's own limit before control answers without having heard of its end."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often control does what it does by itself, and how long it lets others wait.
+
+    `round_s` lies between two rounds in which every replica is told what is desired and asked what it has, `starting_s`
+    between two while some replica takes no calls yet. A waiting ingress is kept for `watch_s`: short enough that a
+    replica which stops is not held up. A load may take `settle_margin_s` beyond the runner's own limit before control
+    answers without having heard of its end.
+    """
+
+    round_s: float = 1.0
+    starting_s: float = 0.2
+    watch_s: float = 10.0
+    settle_margin_s: float = 5.0
+
+
+PACE = Pace()
 
 
 class Control:
     """The holder of the desired state. All of its methods are called through handles, by runners and ingress."""
 
-    async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
+    async def __init__(  # type: ignore[misc]  # noqa: PLR0913 - Ray Serve awaits constructors; one argument per setting
         self,
         *,
         repositories: tuple[str, ...],
@@ -52,6 +68,8 @@ class Control:
         load_timeout_s: float,
         overrides: str,
         runners: tuple[str, ...],
+        connect: Connect = connect,
+        pace: Pace = PACE,
     ) -> None:
         self._term = uuid.uuid4().hex
         self._state = DesiredState()
@@ -59,34 +77,37 @@ class Control:
         self._mode = mode
         self._load_timeout_s = load_timeout_s
         self._overrides = Path(overrides)
-        self._changes = asyncio.Event()
-        self._locks: dict[str, asyncio.Lock] = {}
-        app = serve.get_replica_context().app_name
-        self._links = {name: RunnerLink(name, serve.get_deployment_handle(name, app_name=app)) for name in runners}
+        self._pace = pace
+        self._changes = Changes()
+        self._turns = Turns()
+        self._fleet = Fleet(runners, connect, self._state, self._term)
         self._retries = itertools.count(1)
+        self._hurry = asyncio.Event()
         if mode is ModelControlMode.EXPLICIT:
-            await self._learn()
+            await self._fleet.learn()
+            self._state.adopt()
         await self._read(load_models)
-        self._tasks = [asyncio.create_task(self._reconcile())]
+        self._tasks: set[asyncio.Task[Any]] = {asyncio.create_task(self._reconcile())}
         if mode is ModelControlMode.POLL:
-            self._tasks.append(asyncio.create_task(self._poll(poll_s)))
+            self._tasks.add(asyncio.create_task(self._poll(poll_s)))
 
     async def desired(self, runner: str) -> Desired:
         """Return what every replica of a runner should have loaded."""
-        return Desired(self._term, self._state.revision, self._state.desired(runner), self._links[runner].served)
+        return self._fleet.desired(runner)
 
     async def report(self, report: ReplicaReport) -> None:
         """Take the news of one replica."""
-        self._links[report.runner].heard(report.replica)
-        self._state.take(report)
-        self._notify()
+        self._fleet.hear(report)
+        self._publish()
+        if not report.serving:
+            self._hurry.set()
 
     async def watch(self, term: str, revision: int) -> Routes | None:
         """Return the routes once they are newer than what the caller knows, or None after a while."""
-        with contextlib.suppress(TimeoutError):
-            await self._until(lambda: term != self._term or self._state.revision > revision, WATCH_S)
-            return self._routes()
-        return None
+        newer = await self._changes.until(
+            lambda: term != self._term or self._state.revision > revision, timeout_s=self._pace.watch_s
+        )
+        return self._routes() if newer else None
 
     async def routes(self) -> Routes:
         """Return the routes as they are now."""
@@ -94,16 +115,12 @@ class Control:
 
     async def index(self) -> list[VersionStatus]:
         """Return every version that is known: wanted ones with their state, others of the repository as not loaded."""
-        scan = await asyncio.to_thread(self._repository.scan)
-        rows = [row.status for row in self._state.table()]
-        known = {row.model for row in rows}
-        for name in sorted(scan.entries.keys() | scan.faults.keys()):
-            if name not in known:
-                fault = scan.faults.get(name)
-                versions = (0,) if fault else scan.entries[name].versions or (0,)
-                reason = fault.message if fault else "unloaded"
-                rows.extend(VersionStatus(name, number, ModelState.UNAVAILABLE, reason) for number in versions)
-        return sorted(rows, key=lambda status: (status.model, status.version))
+        try:
+            scan = await asyncio.to_thread(self._repository.scan)
+        except InferenceError as error:  # what is wanted is known all the same
+            logger.warning("the index lacks what is not loaded: %s", error)
+            scan = RepositoryScan()
+        return index_rows(self._state.table(), scan)
 
     async def statistics(self) -> list[ModelStatistics]:
         """Ask all replicas what they counted; return it by model and version."""
@@ -114,34 +131,63 @@ class Control:
     async def load(self, name: str, config: str | None, files: Mapping[str, bytes] | None) -> Routes:
         """Load or reload a model in all replicas, and return the routes that show it.
 
-        Raises: MODEL_CONTROL_DISABLED, MODEL_NAME_INVALID, MODEL_NOT_FOUND, MODEL_CONFIG_…, MODEL_LOAD_FAILED.
+        Raises: MODEL_CONTROL_DISABLED, MODEL_NAME_INVALID, MODEL_NOT_FOUND, MODEL_CONFIG_…, DEVICE_UNAVAILABLE,
+        MODEL_LOAD_FAILED, MODEL_LOAD_TIMEOUT.
         """
         self._require_explicit(name)
-        async with self._lock(name):
-            specs = await asyncio.to_thread(self._find, name, config, files)
-            self._check_runners(specs)
-            self._state.want(name, self._anew(specs))
-            await self._tell()
-            with contextlib.suppress(TimeoutError):
-                await self._until(lambda: self._state.settled(name), self._load_timeout_s + SETTLE_MARGIN_S)
-            self._check_loaded(name)
-            return self._routes()
+        return await self._finish(self._load(name, config, files))
 
     async def unload(self, name: str) -> Routes:
         """Unload all versions of a model from all replicas, and return the routes without it.
 
-        Raises: MODEL_CONTROL_DISABLED, MODEL_NAME_INVALID, MODEL_NOT_FOUND.
+        Raises: MODEL_CONTROL_DISABLED, MODEL_NAME_INVALID, MODEL_NOT_FOUND, MODEL_LOAD_TIMEOUT.
         """
         self._require_explicit(name)
-        async with self._lock(name):
+        return await self._finish(self._unload(name))
+
+    async def _load(self, name: str, config: str | None, files: Mapping[str, bytes] | None) -> Routes:
+        async with self._turn(name, "load"):
+            try:
+                entry = await asyncio.to_thread(self._find, name, config, files)
+                self._fleet.require(entry.specs)
+                specs = self._state.renewed(entry.specs, f"{self._term}.{next(self._retries)}")
+                self._state.want(name, specs, entry.absent)
+                await self._tell()
+                settled = await self._changes.until(
+                    lambda: self._state.settled(name), timeout_s=self._load_timeout_s + self._pace.settle_margin_s
+                )
+                try:
+                    self._check_loaded(name, settled=settled)
+                finally:
+                    await self._tell()  # versions that stayed only until these had settled, or did not load, may go
+            finally:
+                await asyncio.to_thread(self._prune, name)
+            return self._routes()
+
+    async def _unload(self, name: str) -> Routes:
+        async with self._turn(name, "unload"):
             if name not in self._state.wanted():
-                raise _not_found(name)
+                raise InferenceError(
+                    ErrorCode.MODEL_NOT_FOUND, f"failed to unload '{name}': no such model is loaded", model=name
+                )
             self._state.forget(name)
             await self._tell()
-            with contextlib.suppress(TimeoutError):
-                await self._until(lambda: self._state.settled(name), self._load_timeout_s)
-            await asyncio.to_thread(shutil.rmtree, self._overrides / name, ignore_errors=True)
+            settled = await self._changes.until(lambda: self._state.settled(name), timeout_s=self._load_timeout_s)
+            await asyncio.to_thread(self._prune, name)
+            if not settled:
+                raise InferenceError(
+                    ErrorCode.MODEL_LOAD_TIMEOUT,
+                    f"failed to unload '{name}': a replica has not let go of it within {self._load_timeout_s:g} s",
+                    model=name,
+                )
             return self._routes()
+
+    async def _finish(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do work to its end even when the caller hangs up: half a load would leave the server not ready for ever."""
+        task = detach(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
 
     def _require_explicit(self, name: str) -> None:
         check_name(name)
@@ -153,21 +199,26 @@ class Control:
                 mode=str(self._mode),
             )
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str, verb: str) -> AsyncIterator[None]:
+        """Wait until nobody else loads or unloads the model, but no longer than one load may take."""
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                turn = self._turns.take(name, timeout_s=self._load_timeout_s + self._pace.settle_margin_s)
+                await held.enter_async_context(turn)
+            except TimeoutError:
+                raise InferenceError(
+                    ErrorCode.MODEL_LOAD_TIMEOUT,
+                    f"failed to {verb} '{name}': an earlier load or unload of it is still under way",
+                    model=name,
+                ) from None
+            yield
 
     def _routes(self) -> Routes:
         return Routes(self._term, self._state.revision, self._state.table(), self._state.missing())
 
-    def _notify(self) -> None:
-        changes, self._changes = self._changes, asyncio.Event()
-        changes.set()
-
-    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until a change makes `condition` true. Raises: TimeoutError."""
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                await self._changes.wait()
+    def _publish(self) -> None:
+        self._changes.publish(self._state.revision)
 
     async def _reconcile(self) -> None:
         """Round after round, heal what a lost message or a new replica left behind."""
@@ -176,34 +227,16 @@ class Control:
                 await self._tell()
             except Exception:
                 logger.exception("a round of reconciliation failed")
-            await asyncio.sleep(RECONCILE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.starting_s if self._fleet.starting else self._pace.round_s):
+                    await self._hurry.wait()
+            self._hurry.clear()
 
     async def _tell(self) -> None:
-        """Tell every replica of every runner what is desired, take their reports, and wake runners that have none."""
-        before = self._state.revision
-        await asyncio.gather(*(self._tell_runner(name, link) for name, link in self._links.items()))
-        if self._state.revision != before:
-            self._notify()
-
-    async def _tell_runner(self, name: str, link: RunnerLink) -> None:
-        specs = self._state.desired(name)
-        if specs or link.living():
-            for report in await link.tell(Desired(self._term, self._state.revision, specs, link.served)):
-                self._state.take(report)
-            self._state.retain(name, link.living())
-        if specs and not link.living():
-            link.wake()
-
-    async def _learn(self) -> None:
-        """Adopt what the runners have: after a restart, that is what callers had loaded."""
-        for link in self._links.values():
-            for report in await link.ask():
-                self._state.take(report)
-        adopted: dict[str, list[VersionSpec]] = {}
-        for spec in self._state.reported_specs():
-            adopted.setdefault(spec.model, []).append(spec)
-        for name, specs in adopted.items():
-            self._state.want(name, tuple(specs))
+        """Let everybody know what is wanted, and learn what is."""
+        self._publish()
+        await self._fleet.tell()
+        self._publish()
 
     async def _read(self, load_models: tuple[str, ...]) -> None:
         """Want what the mode asks for at the start: every model of the repository, or the ones that were named."""
@@ -211,84 +244,62 @@ class Control:
         everything = self._mode is not ModelControlMode.EXPLICIT or "*" in load_models
         names = scan.entries.keys() | scan.faults.keys() if everything else set(load_models)
         for name in sorted(names - self._state.wanted()):
-            fault = scan.faults.get(name)
             if name in scan.entries:
-                self._want(name, scan.entries[name].specs)
+                self._want(scan.entries[name])
             else:
-                self._state.blame(name, fault or _not_found(name))
-        self._notify()
+                self._state.blame(name, scan.faults.get(name) or _not_found(name))
+        self._publish()
 
-    def _want(self, name: str, specs: tuple[VersionSpec, ...]) -> None:
-        """Want versions, unless this application has no runner deployment for them: then say so."""
+    def _want(self, entry: ModelEntry) -> None:
+        """Want a model, unless this application has no runner deployment for it: then say so."""
         try:
-            self._check_runners(specs)
+            self._fleet.require(entry.specs)
         except InferenceError as fault:
-            self._state.blame(name, fault)
+            self._state.blame(entry.name, fault)
         else:
-            self._state.want(name, specs)
-
-    def _check_runners(self, specs: tuple[VersionSpec, ...]) -> None:
-        for spec in specs:
-            if spec.runner not in self._links:
-                raise InferenceError(
-                    ErrorCode.DEVICE_UNAVAILABLE,
-                    f"model '{spec.model}' needs a runner deployment '{spec.runner}': add it to the setting 'runners'",
-                    model=spec.model,
-                    runner=spec.runner,
-                )
+            self._state.want(entry.name, entry.specs, entry.absent)
 
     async def _poll(self, poll_s: float) -> None:
         """Follow the repository: what is new is loaded, what changed is loaded anew, what is gone is unloaded."""
         while True:
             await asyncio.sleep(poll_s)
             try:
-                scan = await asyncio.to_thread(self._repository.scan)
+                self._follow(await asyncio.to_thread(self._repository.scan))
+                await self._tell()
             except Exception:
-                logger.exception("the model repository could not be read")
-                continue
-            for name, entry in scan.entries.items():
-                if entry.specs != self._state.specs(name):
-                    self._want(name, entry.specs)
-            for name, fault in scan.faults.items():
-                self._state.blame(name, fault)
-            for name in self._state.wanted() - scan.entries.keys() - scan.faults.keys():
-                self._state.forget(name)
-            await self._tell()
-            self._notify()
+                logger.exception("the model repository could not be followed")
 
-    def _find(self, name: str, config: str | None, files: Mapping[str, bytes] | None) -> tuple[VersionSpec, ...]:
-        """Return the versions of a model as the repository, or the caller's own configuration and files, have them."""
+    def _follow(self, scan: RepositoryScan) -> None:
+        for name, entry in scan.entries.items():
+            if not self._state.follows(name, entry.specs, entry.absent):
+                self._want(entry)
+        for name, fault in scan.faults.items():
+            self._state.blame(name, fault)
+        for name in self._state.wanted() - scan.entries.keys() - scan.faults.keys():
+            self._state.forget(name)
+
+    def _find(self, name: str, config: str | None, files: Mapping[str, bytes] | None) -> ModelEntry:
+        """Return a model as the repository, or the caller's own configuration and files, have it."""
         if config is None and not files:
-            return self._repository.entry(name).specs
-        return self._repository.override(name, config, files or {}, into=self._overrides).specs
+            return self._repository.entry(name)
+        return self._repository.override(name, config, files or {}, into=self._overrides)
 
-    def _anew(self, specs: tuple[VersionSpec, ...]) -> tuple[VersionSpec, ...]:
-        """Give versions that failed before a new generation, so that they are tried again."""
-        failed = {
-            (row.status.version, row.status.attempted)
-            for row in self._state.table()
-            if row.status.reason and specs and row.status.model == specs[0].model
-        }
-        tried = {(version, attempted.partition("+")[0]) for version, attempted in failed}
-        return tuple(
-            replace(spec, generation=f"{spec.generation}+{next(self._retries)}")
-            if (spec.version, spec.generation) in tried
-            else spec
-            for spec in specs
-        )
+    def _prune(self, name: str) -> None:
+        """Remove the files that came with loads of a model and that no version of it needs any more."""
+        needed = {Path(folder).parent for folder in self._state.folders(name)}
+        with contextlib.suppress(OSError):  # most models came without files
+            for folder in (self._overrides / name).iterdir():
+                if folder not in needed:
+                    shutil.rmtree(folder, ignore_errors=True)
+            (self._overrides / name).rmdir()
 
-    def _check_loaded(self, name: str) -> None:
-        """Raise why a load failed, if it did; a model that did not serve before is not wanted any more."""
-        statuses = [row.status for row in self._state.table() if row.status.model == name]
-        generations = {spec.version: spec.generation for spec in self._state.specs(name)}
-        if any(status.generation == generations.get(status.version) for status in statuses):
-            return
-        worst = next((status for status in statuses if status.reason), None)
-        reason = worst.reason if worst else "no replica answered in time"
-        if not any(status.state is ModelState.READY for status in statuses):
-            self._state.refuse(name, reason)
-            self._notify()
-        raise InferenceError(ErrorCode.MODEL_LOAD_FAILED, f"failed to load '{name}': {reason}", model=name)
+    def _check_loaded(self, name: str, *, settled: bool) -> None:
+        """Raise why a version did not load, if one did not."""
+        reason = self._state.shortfall(name)
+        if reason:
+            self._state.give_up(name, reason)
+            code = ErrorCode.MODEL_LOAD_FAILED if settled else ErrorCode.MODEL_LOAD_TIMEOUT
+            raise InferenceError(code, f"failed to load '{name}': {reason}", model=name)
 
 
 def _not_found(name: str) -> InferenceError:

@@ -7,22 +7,30 @@ version, or a slow one, takes nothing away.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from trygon.deployments.counted import Counted, merge
 from trygon.deployments.messages import ReplicaReport
-from trygon.errors import InferenceError
+from trygon.errors import ErrorCode, InferenceError
 from trygon.models.routing import RoutedVersion
 from trygon.models.statistics import ModelStatistics
 from trygon.models.versions import ModelState, VersionSpec, VersionStatus
 
 WAITING = "waiting for a replica"
+STARTING = "waiting for its replica to take requests"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WantedModel:
-    """One model that should be loaded: its versions, those that leave once these serve, or why it cannot be loaded."""
+    """One model that should be loaded: its versions, those that leave once these serve, or why it cannot be loaded.
+
+    `absent` are versions that its policy names and its folder lacks; `before` is what was wanted until these versions
+    were, as long as it is not clear what becomes of them.
+    """
 
     specs: tuple[VersionSpec, ...] = ()
     leaving: tuple[VersionSpec, ...] = ()
+    absent: tuple[int, ...] = ()
     fault: InferenceError | None = None
+    before: "WantedModel | None" = None
 
 
 @dataclass(slots=True)
@@ -35,35 +43,46 @@ class DesiredState:
     _wanted: dict[str, WantedModel] = field(default_factory=dict)
     _refused: dict[str, tuple[VersionStatus, ...]] = field(default_factory=dict)
     _reports: dict[str, ReplicaReport] = field(default_factory=dict)
-    _retired: dict[tuple[str, int], ModelStatistics] = field(default_factory=dict)
+    _counted: Counted = field(default_factory=Counted)
 
-    def want(self, name: str, specs: tuple[VersionSpec, ...]) -> None:
+    def want(self, name: str, specs: tuple[VersionSpec, ...], absent: tuple[int, ...] = ()) -> None:
         """Ask for these versions of a model; the ones it has now stay until these have settled."""
         current = self._wanted.get(name, WantedModel())
         kept = {(spec.version, spec.runner) for spec in specs}
         leaving = tuple(spec for spec in (*current.specs, *current.leaving) if (spec.version, spec.runner) not in kept)
-        self._wanted[name] = WantedModel(specs, leaving)
+        before = replace(current, before=None) if name in self._wanted else None
+        self._wanted[name] = WantedModel(specs, leaving, absent, before=before)
         self._refused.pop(name, None)
         self._touch()
 
     def blame(self, name: str, fault: InferenceError) -> None:
         """Record that a wanted model cannot even be described; versions that serve go on serving."""
         current = self._wanted.get(name, WantedModel())
-        self._wanted[name] = replace(current, fault=fault)
-        self._touch()
+        if current.fault is None or (current.fault.code, current.fault.message) != (fault.code, fault.message):
+            self._wanted[name] = replace(current, fault=fault)
+            self._touch()
 
     def forget(self, name: str) -> None:
         """Ask for no version of a model."""
-        self._refused.pop(name, None)
-        if self._wanted.pop(name, None):
-            self._retired = {key: item for key, item in self._retired.items() if key[0] != name}
+        wanted, refused = self._wanted.pop(name, None), self._refused.pop(name, None)
+        if wanted or refused:
+            self._counted.forget(name)
             self._touch()
 
-    def refuse(self, name: str, reason: str) -> None:
-        """Remember why a model that was asked for is not wanted any more: its load failed."""
-        versions = [spec.version for spec in self.specs(name)] or [0]
-        self.forget(name)
-        self._refused[name] = tuple(_unavailable(name, version, reason) for version in versions)
+    def give_up(self, name: str, reason: str) -> None:
+        """Take back a wish that did not come true, as far as something is left to go back to.
+
+        Versions that still serve in an earlier generation are wanted in that one again, with the reason beside it. A
+        model that was not wanted before and of which no version serves is not wanted any more. All else stays wanted.
+        """
+        model = self._wanted[name]
+        before = model.before
+        earlier = {(spec.version, spec.runner) for spec in before.specs if self._serves(spec)} if before else set()
+        if before and all((spec.version, spec.runner) in earlier for spec in model.specs):
+            self._wanted[name] = replace(before, fault=InferenceError(ErrorCode.MODEL_LOAD_FAILED, reason, model=name))
+        elif before is None and not any(self._serves(spec) for spec in model.specs):
+            self.forget(name)
+            self._refused[name] = tuple(_unavailable(name, spec.version, reason) for spec in model.specs)
         self._touch()
 
     def wanted(self) -> frozenset[str]:
@@ -73,6 +92,31 @@ class DesiredState:
     def specs(self, name: str) -> tuple[VersionSpec, ...]:
         """Return the versions that a model should have."""
         return self._wanted.get(name, WantedModel()).specs
+
+    def follows(self, name: str, specs: tuple[VersionSpec, ...], absent: tuple[int, ...]) -> bool:
+        """Whether a model is wanted just like this, and nothing is known to be wrong with it."""
+        model = self._wanted.get(name, WantedModel())
+        return (model.specs, model.absent, model.fault) == (specs, absent, None)
+
+    def folders(self, name: str) -> frozenset[str]:
+        """Return the model folders that replicas of a model load from, now or when they start."""
+        model = self._wanted.get(name, WantedModel())
+        return frozenset(spec.model_path for spec in (*model.specs, *model.leaving))
+
+    def renewed(self, specs: tuple[VersionSpec, ...], mark: str) -> tuple[VersionSpec, ...]:
+        """Return versions to be wanted; those that some replica could not load get a generation that is to be tried."""
+        failed = {
+            (status.model, status.version, status.attempted.partition("+")[0])
+            for report in self._reports.values()
+            for status in report.statuses
+            if status.reason
+        }
+        return tuple(
+            replace(spec, generation=f"{spec.generation}+{mark}")
+            if (spec.model, spec.version, spec.generation) in failed
+            else spec
+            for spec in specs
+        )
 
     def desired(self, runner: str) -> tuple[VersionSpec, ...]:
         """Return what every replica of a runner should have loaded."""
@@ -91,23 +135,18 @@ class DesiredState:
                     found[name] = status.reason or f"version {status.version} is {status.state}"
         return found
 
-    def runners(self) -> frozenset[str]:
-        """Return the runners that should have something loaded."""
-        return frozenset(spec.runner for model in self._wanted.values() for spec in (*model.specs, *model.leaving))
-
-    def replicas(self, runner: str) -> frozenset[str]:
-        """Return the replicas of a runner that have reported and live."""
-        return frozenset(report.replica for report in self._reports.values() if report.runner == runner)
-
     def take(self, report: ReplicaReport) -> None:
-        """Take a replica's report, and let go of the versions that were only waiting for it."""
+        """Take a replica's report unless a newer one is known, and let go of versions that only waited for it."""
         previous = self._reports.get(report.replica)
+        if previous and report.sequence < previous.sequence:
+            return
+        self._counted.revive(report.replica)
         self._reports[report.replica] = report
-        if previous is None or previous.statuses != report.statuses:
+        if previous is None or (previous.statuses, previous.serving) != (report.statuses, report.serving):
             self._touch()
-        for model in self._wanted.values():
+        for name, model in self._wanted.items():
             if model.leaving and self._settled(model.specs) and any(self._serves(spec) for spec in model.specs):
-                model.leaving = ()
+                self._wanted[name] = replace(model, leaving=())
                 self._touch()
 
     def retain(self, runner: str, replicas: frozenset[str]) -> None:
@@ -117,8 +156,7 @@ class DesiredState:
         ]
         for report in gone:
             del self._reports[report.replica]
-            for statistics in report.statistics:
-                self._retire(statistics)
+            self._counted.retire(report.replica, (item for item in report.statistics if item.model in self._wanted))
             self._touch()
 
     def settled(self, name: str) -> bool:
@@ -128,51 +166,78 @@ class DesiredState:
             return not any(status.model == name for report in self._reports.values() for status in report.statuses)
         return self._settled(model.specs)
 
+    def shortfall(self, name: str) -> str:
+        """Return why some version of a model does not serve in the generation that is wanted; "" if all do."""
+        for spec in self.specs(name):
+            status = self._status(spec)
+            if status.generation != spec.generation:
+                return status.reason or "no replica answered in time"
+        return ""
+
     def table(self) -> tuple[RoutedVersion, ...]:
-        """Return every known version with its state and its runner."""
-        rows: list[RoutedVersion] = []
+        """Return every known version once, with its state and its runner."""
+        rows: dict[tuple[str, int], RoutedVersion] = {}
         for name, model in self._wanted.items():
             specs = {spec.version: spec for spec in (*model.specs, *model.leaving)}
             specs.update({spec.version: spec for spec in model.specs if self._serves(spec)})
-            rows.extend(RoutedVersion(self._status(spec), spec.runner) for spec in specs.values())
+            rows.update(
+                {(name, version): RoutedVersion(self._status(spec), spec.runner) for version, spec in specs.items()}
+            )
+            for version in model.absent:
+                status = _unavailable(
+                    name, version, f"the version policy asks for it, but there is no folder '{version}'"
+                )
+                rows.setdefault((name, version), RoutedVersion(status, ""))
             if model.fault and not specs:
-                rows.append(RoutedVersion(_unavailable(name, 0, model.fault.message), ""))
-        listed = {(row.status.model, row.status.version) for row in rows}
-        rows.extend(
-            RoutedVersion(status, report.runner)
-            for report in self._reports.values()
-            for status in report.statuses
-            if (status.model, status.version) not in listed
-        )
-        rows.extend(RoutedVersion(status, "") for statuses in self._refused.values() for status in statuses)
-        return tuple(rows)
+                rows[name, 0] = RoutedVersion(_unavailable(name, 0, model.fault.message), "")
+        for status in (status for statuses in self._refused.values() for status in statuses):
+            rows[status.model, status.version] = RoutedVersion(status, "")
+        for report in self._reports.values():
+            for status in report.statuses:
+                # A replica that has not yet heard that a version should go still calls it ready: nobody is to be sent.
+                row = RoutedVersion(replace(status, state=ModelState.UNLOADING), report.runner)
+                rows.setdefault((status.model, status.version), row)
+        return tuple(rows.values())
 
-    def reported_specs(self) -> tuple[VersionSpec, ...]:
-        """Return what the replicas have been told to load, each once."""
-        return tuple(dict.fromkeys(spec for report in self._reports.values() for spec in report.specs))
+    def adopt(self) -> None:
+        """Want what the replicas have been told to load: of each version the generation that serves, or any."""
+        found: dict[str, dict[tuple[int, str], VersionSpec]] = {}
+        for report in self._reports.values():
+            serving = {(status.model, status.version, status.generation) for status in report.statuses}
+            for spec in report.specs:
+                of_model = found.setdefault(spec.model, {})
+                if (spec.model, spec.version, spec.generation) in serving:
+                    of_model[spec.version, spec.runner] = spec
+                else:
+                    of_model.setdefault((spec.version, spec.runner), spec)
+        for name, specs in found.items():
+            self.want(name, tuple(specs.values()))
 
     def statistics(self) -> dict[tuple[str, int], ModelStatistics]:
         """Return what all replicas counted, those that are gone included, by model and version."""
-        merged: dict[tuple[str, int], ModelStatistics] = {}
-        counted = (*self._retired.values(), *(item for report in self._reports.values() for item in report.statistics))
-        for item in counted:
-            merged.setdefault((item.model, item.version), ModelStatistics(item.model, item.version)).merge(item)
+        merged = self._counted.total()
+        for report in self._reports.values():
+            merge(merged, report.statistics)
         return merged
 
     def _settled(self, specs: Iterable[VersionSpec]) -> bool:
         return all(self._tried(spec) for spec in specs)
 
     def _tried(self, spec: VersionSpec) -> bool:
-        """Whether every live replica (and at least one) has ended its try to load this generation."""
-        found = [self._find(report, spec) for report in self._reports.values() if report.runner == spec.runner]
-        return bool(found) and all(status is not None and status.attempted == spec.generation for status in found)
+        """Whether every replica that takes calls (and at least one) has ended its try to load this generation."""
+        found = [
+            _find(report, spec) for report in self._reports.values() if report.runner == spec.runner and report.serving
+        ]
+        return bool(found) and all(
+            status is not None and spec.generation in {status.attempted, status.generation} for status in found
+        )
 
     def _serves(self, spec: VersionSpec) -> bool:
         return self._status(spec).state is ModelState.READY
 
     def _status(self, spec: VersionSpec) -> VersionStatus:
         """Return the best that any replica says of a version: it can serve when one replica can."""
-        found = [self._find(report, spec) for report in self._reports.values() if report.runner == spec.runner]
+        found = [_find(report, spec) for report in self._reports.values() if report.runner == spec.runner]
         said = [status for status in found if status is not None]
         order = (ModelState.READY, ModelState.LOADING, ModelState.UNAVAILABLE, ModelState.UNLOADING)
         fault = self._wanted[spec.model].fault if spec.model in self._wanted else None
@@ -183,19 +248,18 @@ class DesiredState:
                 return replace(best, reason=best.reason or (fault.message if fault else ""))
         return VersionStatus(spec.model, spec.version, ModelState.LOADING, reason=WAITING)
 
-    @staticmethod
-    def _find(report: ReplicaReport, spec: VersionSpec) -> VersionStatus | None:
-        return next(
-            (item for item in report.statuses if item.model == spec.model and item.version == spec.version), None
-        )
-
-    def _retire(self, statistics: ModelStatistics) -> None:
-        key = (statistics.model, statistics.version)
-        if statistics.model in self._wanted:
-            self._retired.setdefault(key, ModelStatistics(*key)).merge(statistics)
-
     def _touch(self) -> None:
         self.revision += 1
+
+
+def _find(report: ReplicaReport, spec: VersionSpec) -> VersionStatus | None:
+    """Return what a replica says of a version; one that takes no calls yet has nothing that is ready."""
+    for status in report.statuses:
+        if (status.model, status.version) == (spec.model, spec.version):
+            if status.state is ModelState.READY and not report.serving:
+                return VersionStatus(spec.model, spec.version, ModelState.LOADING, STARTING)
+            return status
+    return None
 
 
 def _unavailable(name: str, version: int, reason: str) -> VersionStatus:

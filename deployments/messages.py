@@ -25,13 +25,19 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
-    """What lives in one replica of a runner deployment; `specs` is what it was told to load."""
+    """What lives in one replica of a runner deployment; `specs` is what it was told to load.
+
+    Reports of one replica may arrive out of order: a higher `sequence` is newer. `serving` says whether calls reach the
+    replica: one that is still starting may have models, and nobody can use them.
+    """
 
     replica: str
     runner: str
     specs: tuple[VersionSpec, ...]
     statuses: tuple[VersionStatus, ...]
     statistics: tuple[ModelStatistics, ...]
+    sequence: int = 0
+    serving: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ray import serve
 
+from trygon.deployments.calls import Connect, connect, detach
 from trygon.deployments.instance import ModelInstance
 from trygon.deployments.messages import Desired, InferCall, InferOutcome, ReplicaReport
 from trygon.deployments.residents import Residents
@@ -32,72 +33,109 @@ BACKENDS = {framework: name for name, framework in FRAMEWORKS.items()}
 START_LOADS_S = 20.0
 """How long a new replica keeps out of traffic while it loads what is wanted; slower loads go on beside requests."""
 
+HEARTBEAT_S = 10.0
+"""Seconds between two reports of a replica where nothing changes: control hears nobody's answer in a round in which one
+replica hangs, and must not take the others for dead."""
+
 
 class Runner:
-    """One replica. Its models come from the control deployment; it never reads the repository's index itself."""
+    """One replica. Its models come from the control deployment; it never reads the repository's index itself.
+
+    `name` is the deployment's: framework and device. `replica` is this replica's id, by default the one from Ray Serve.
+    """
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
-        self, name: str, *, threads: int, load_timeout_s: float, default_max_batch_size: int
+        self,
+        name: str,
+        *,
+        threads: int,
+        load_timeout_s: float,
+        default_max_batch_size: int,
+        replica: str = "",
+        connect: Connect = connect,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
-        context = serve.get_replica_context()
         self._name = name
         self._device = name.rpartition("-")[2]
-        self._replica = context.replica_id.unique_id
+        self._replica = replica or serve.get_replica_context().replica_id.unique_id
         self._threads = threads
         self._default_max_batch_size = default_max_batch_size
-        self._control = serve.get_deployment_handle(CONTROL, app_name=context.app_name)
+        self._control = connect(CONTROL)
         self._residents = Residents(self._load, self._changed, load_timeout_s=load_timeout_s)
         # In this thread: importing a runtime in the thread of a load, beside all that a starting replica imports, has
         # left TensorFlow half imported.
         backend(BACKENDS[name.rpartition("-")[0]])
         self._known = ("", -1)
+        self._sequence = 0
+        self._serving = False
         self._reporting: asyncio.Task[None] | None = None
         desired: Desired = await self._control.desired.remote(name)
-        await self.apply(desired)
+        self._follow(desired)
+        self._beating = asyncio.create_task(self._beat(heartbeat_s))
         if desired.served:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._residents.settle(), START_LOADS_S)
 
     async def infer(self, call: InferCall) -> list[InferOutcome]:
         """Run the call's requests; each has its own outcome, in order."""
+        self._serving = True
         try:
-            instance = self._residents.get(call.model, call.version)
+            instance = await self._residents.find(call.model, call.version)
         except InferenceError as error:
             return [error] * len(call.requests)
         return await instance.infer(call.requests, checked_for=call.generation)
 
     async def apply(self, desired: Desired) -> ReplicaReport:
         """Become what is desired, unless something newer is known; report at once, while loads go on."""
+        self._serving = True
+        self._follow(desired)
+        return self._report()
+
+    async def report(self) -> ReplicaReport:
+        """Return what lives here. Also the call that wakes a deployment which has no replica."""
+        self._serving = True
+        return self._report()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve's autoscaler how many versions are here or to come, those included that still leave.
+
+        See autoscaling.py.
+        """
+        return {"wanted_versions": float(len(self._residents.statuses()))}
+
+    def _follow(self, desired: Desired) -> None:
         term, revision = self._known
         if desired.term != term or desired.revision > revision:
             self._known = (desired.term, desired.revision)
             self._residents.apply(desired.specs)
-        return self.report()
 
-    def report(self) -> ReplicaReport:
-        """Return what lives here. Also the call that wakes a deployment which has no replica."""
+    def _report(self) -> ReplicaReport:
+        self._sequence += 1
         return ReplicaReport(
             self._replica,
             self._name,
             self._residents.specs(),
             tuple(self._residents.statuses()),
             tuple(self._residents.statistics()),
+            self._sequence,
+            self._serving,
         )
 
-    async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Tell Serve's autoscaler how many versions are wanted here (see autoscaling.py)."""
-        return {"wanted_versions": float(len(self._residents.statuses()))}
+    async def _beat(self, heartbeat_s: float) -> None:
+        while True:
+            await asyncio.sleep(heartbeat_s)
+            self._changed()
 
     def _changed(self) -> None:
         if self._reporting is None:
-            self._reporting = asyncio.create_task(self._report_soon())
+            self._reporting = detach(self._report_soon())
 
     async def _report_soon(self) -> None:
         """Tell control of all changes of this turn at once; it asks again by itself if this is lost."""
         await asyncio.sleep(0)
         self._reporting = None
         try:
-            await self._control.report.remote(self.report())
+            await self._control.report.remote(self._report())
         except Exception as error:  # noqa: BLE001 - control may be restarting; its next round asks for this report
             logger.warning("control did not take a report: %s", error)
 
@@ -111,10 +149,10 @@ class Runner:
             model = with_reshape(model, config)
             for batch in warmup_batches(config, Path(spec.model_path)):
                 model.run(batch, [output.name for output in config.output])
+            return ModelInstance(spec, model, config, description, placement)
         except BaseException:
             model.close()
             raise
-        return ModelInstance(spec, model, config, description, placement)
 
     def _placement(self, config: ModelConfig) -> Placement:
         instances = max(1, sum(max(1, group.count) for group in config.instance_group))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from trygon.deployments.calls import detach
 from trygon.deployments.messages import Desired, ReplicaReport
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,12 @@ SILENCE_S = 30.0
 """How long a replica that neither answers nor is known to be dead is believed in: importing a runtime can hold its
 interpreter for seconds, and a replica that is just starting takes no calls yet."""
 
+ASK_ROUNDS = 3
+"""How often replicas that are slow to answer are asked what they have, before control goes on without them."""
+
+DEPARTED = 256
+"""Replicas that are remembered as gone: a stopping one may still report while it ends its last requests."""
+
 
 class RunnerLink:
     """One runner deployment as control sees it. `handle` is its deployment handle."""
@@ -27,6 +34,9 @@ class RunnerLink:
         self._clock = clock
         self._heard: dict[str, float] = {}
         self._members: frozenset[str] = frozenset()
+        self._departed: dict[str, None] = {}
+        self._round = 0
+        self._last_complete = 0
         self._wake: asyncio.Task[None] | None = None
 
     @property
@@ -34,9 +44,17 @@ class RunnerLink:
         """Whether a replica takes calls."""
         return bool(self._members)
 
-    def heard(self, replica: str) -> None:
-        """Note that a replica reported by itself."""
+    @property
+    def starting(self) -> bool:
+        """Whether a replica was heard that takes no calls yet, as far as is known."""
+        return not self._heard.keys() <= self._members
+
+    def heard(self, replica: str) -> bool:
+        """Note that a replica reported by itself; return whether it counts, which one that has left does not."""
+        if replica in self._departed:
+            return False
         self._heard[replica] = self._clock()
+        return True
 
     def living(self) -> frozenset[str]:
         """Return the replicas that live, as far as is known."""
@@ -47,26 +65,46 @@ class RunnerLink:
         return await self._call("apply", desired)
 
     async def ask(self) -> list[ReplicaReport]:
-        """Return the reports of all replicas that answer."""
+        """Return the reports of all replicas that answer; ask again where some were slow."""
+        for _ in range(ASK_ROUNDS - 1):
+            replies, complete = await self._call_all("report")
+            if complete:
+                return replies
         return await self._call("report")
 
     def wake(self) -> None:
         """Ask for a replica where there is none: a waiting call makes Serve's autoscaler start one."""
         if self._wake is None or self._wake.done():
-            self._wake = asyncio.create_task(self._call_one())
+            self._wake = detach(self._call_one())
 
     async def _call(self, method: str, *arguments: Desired) -> list[ReplicaReport]:
-        replies, complete = await self._broadcast(method, *arguments)
-        now = self._clock()
-        answered = frozenset(report.replica for report in replies)
-        self._heard.update(dict.fromkeys(answered, now))
-        for replica, when in list(self._heard.items()):
-            dead = complete and replica in self._members and replica not in answered
-            if dead or now - when > SILENCE_S:
-                del self._heard[replica]
-        if complete:
-            self._members = answered
+        replies, _ = await self._call_all(method, *arguments)
         return replies
+
+    async def _call_all(self, method: str, *arguments: Desired) -> tuple[list[ReplicaReport], bool]:
+        """Call a method of all replicas; return the reports, and whether every other replica is known to be gone."""
+        self._round += 1
+        number = self._round
+        replies, complete = await self._broadcast(method, *arguments)
+        # Rounds overlap, and one that began earlier knows less of who lives.
+        if number > self._last_complete:
+            self._note(frozenset(report.replica for report in replies), complete=complete)
+            self._last_complete = number if complete else self._last_complete
+        return replies, complete
+
+    def _note(self, answered: frozenset[str], *, complete: bool) -> None:
+        now = self._clock()
+        self._heard.update(dict.fromkeys(answered, now))
+        for replica in answered:
+            self._departed.pop(replica, None)
+        if complete:
+            for replica in self._members - answered:
+                self._heard.pop(replica, None)
+                self._departed[replica] = None
+            for replica in list(self._departed)[:-DEPARTED]:
+                del self._departed[replica]
+            self._members = answered
+        self._heard = {replica: when for replica, when in self._heard.items() if now - when <= SILENCE_S}
 
     async def _broadcast(self, method: str, *arguments: Desired) -> tuple[list[ReplicaReport], bool]:
         """Return the replies, and whether every replica that did not answer is known to be gone."""

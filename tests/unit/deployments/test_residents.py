@@ -147,6 +147,17 @@ async def test_a_version_that_is_not_there_says_what_it_is(residents: Residents)
     await residents.settle()
 
 
+async def test_a_version_that_leaves_is_not_ready_rather_than_loading(residents: Residents) -> None:
+    residents.apply([spec()])
+    await residents.settle()
+    residents.apply([])
+    # The unload begins in the event loop's next turn.
+    await asyncio.sleep(0)
+    with pytest.raises(InferenceError) as caught:
+        residents.get("m", 1)
+    assert caught.value.code is ErrorCode.MODEL_NOT_READY
+
+
 async def test_a_load_that_hangs_is_given_up_and_closed_when_it_ends_after_all(loader: Loader) -> None:
     gate = threading.Event()
     loader.outcomes["a"] = lambda: gate.wait(30) and None
