@@ -26,7 +26,7 @@ VALUES: dict[str, Any] = {
     "FP32": np.array([[np.nan, np.inf]], np.float32),
     "FP64": np.array([[0.1, 1.7e308]], np.float64),
     "BF16": np.array([[0.5, -3]], ml_dtypes.bfloat16),
-    "BYTES": np.array([[b"\xff\x00", b""]], np.object_),
+    "BYTES": np.array([["größe\x00".encode(), b""]], np.object_),
 }
 
 

@@ -1,0 +1,1 @@
+../../unit/deployments/api/test_triton_http_client.py
