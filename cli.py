@@ -5,6 +5,7 @@ What a command needs is imported when it runs: `trygon --help` must not wait for
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -108,6 +109,23 @@ def serve(config: Path | None, address: str, log_level: str, *, exit_on_error: b
     settings = Settings.load(**{name: value for name, value in given.items() if value not in (None, ())})
     with Progress() as progress:
         Server(settings, Launch(address, exit_on_error, log_level), signals, progress).run()
+
+
+@main.command()
+@click.option("--config", "config_file", metavar="FILE", help="Settings as YAML.")
+@reports_errors
+def environment(config_file: str | None) -> None:
+    """Print the switches of Ray Serve that every node of a cluster needs before Ray starts there.
+
+    Use it as: eval "$(trygon environment)"
+    """
+    from trygon.deployments.environment import available_cpus, switches  # noqa: PLC0415 - see the module's docstring
+    from trygon.settings import Settings  # noqa: PLC0415 - see the module's docstring
+
+    if config_file:
+        os.environ["TRYGON_CONFIG"] = config_file
+    for switch in switches(Settings.load(), cpus=available_cpus()):
+        click.echo(f"export {switch.name}={shlex.quote(switch.value)}  # {switch.reason}")
 
 
 @main.group()

@@ -114,7 +114,7 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_ports() -> tuple[int, int]:
+def find_free_ports() -> tuple[int, int]:
     """Return two free ports, below the ones that outgoing connections get."""
     span = LAST_PORT - FIRST_PORT
     candidates = (FIRST_PORT + (os.getpid() * 10 + step) % span for step in range(span))
@@ -143,6 +143,18 @@ def start_command(data_dir: Path, ports: tuple[int, int], *arguments: str) -> Tr
 
 
 @pytest.fixture(scope="module")
+def spare_ports() -> tuple[int, int]:
+    """Two free ports for a server of the module's own."""
+    return free_ports()
+
+
+@pytest.fixture(scope="module")
+def free_ports() -> tuple[int, int]:
+    """Two ports for a server of the module's own."""
+    return find_free_ports()
+
+
+@pytest.fixture(scope="module")
 def start_server() -> Iterator[Callable[..., TrygonCommand]]:
     """Start servers of the module's own; what is left of them at the module's end is killed."""
     started: list[TrygonCommand] = []
@@ -163,7 +175,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     shutil.copytree(EXAMPLES, repository)
     command = start_command(
         root / "data",
-        free_ports(),
+        find_free_ports(),
         *("--model-repository", str(repository), "--model-control-mode", "explicit", "--load-model", "*"),
     )
     try:

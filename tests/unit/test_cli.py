@@ -169,3 +169,16 @@ def test_the_command_imports_neither_ray_nor_a_runtime(module: str, absent: list
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_switches_of_a_cluster_are_printed_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRYGON_CONFIG", "")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("ingress: {max_body_bytes: 1000}")
+    result = trygon("environment", "--config", str(settings))
+    assert result.exit_code == 0, result.output
+    script = 'eval "$(cat)"; echo $RAY_SERVE_ENABLE_HA_PROXY $RAY_SERVE_GRPC_MAX_MESSAGE_SIZE'
+    shell = subprocess.run(  # noqa: S603 - the line above
+        ["/bin/bash", "-c", script], input=result.output, check=True, capture_output=True, text=True
+    )
+    assert shell.stdout == "1 4000\n"
