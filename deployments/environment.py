@@ -26,6 +26,9 @@ def switches(settings: Settings, *, cpus: int) -> Iterator[Switch]:
     yield Switch(
         "RAY_SERVE_HAPROXY_NBTHREAD", str(max(1, min(4, cpus // 2))), "more threads than this take the models' cores"
     )
+    yield Switch(
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED", "0", "a Python actor that reads a log line per request takes 9 % of a core"
+    )
     yield Switch("RAY_SERVE_METRICS_EXPORT_INTERVAL_MS", "10000", "the default of 100 ms costs a busy replica dearly")
     yield Switch(
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", str(2**31 - 1), "a handle call of 5 MB fails with the default"
