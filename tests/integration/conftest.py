@@ -114,7 +114,7 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def find_free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     """Return two free ports, below the ones that outgoing connections get."""
     span = LAST_PORT - FIRST_PORT
     candidates = (FIRST_PORT + (os.getpid() * 10 + step) % span for step in range(span))
@@ -149,12 +149,6 @@ def spare_ports() -> tuple[int, int]:
 
 
 @pytest.fixture(scope="module")
-def free_ports() -> tuple[int, int]:
-    """Two ports for a server of the module's own."""
-    return find_free_ports()
-
-
-@pytest.fixture(scope="module")
 def start_server() -> Iterator[Callable[..., TrygonCommand]]:
     """Start servers of the module's own; what is left of them at the module's end is killed."""
     started: list[TrygonCommand] = []
@@ -175,7 +169,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     shutil.copytree(EXAMPLES, repository)
     command = start_command(
         root / "data",
-        find_free_ports(),
+        free_ports(),
         *("--model-repository", str(repository), "--model-control-mode", "explicit", "--load-model", "*"),
     )
     try:

@@ -4,10 +4,8 @@ The tests of a class share one data directory and run in their order: each start
 """
 
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,22 +19,6 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "models"
 
 Start = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def ports() -> tuple[int, int]:
-    """Two ports that nobody else on this machine takes while the module runs."""
-    free = []
-    for port in range(18_100 + os.getpid() % 800, 19_000):
-        with socket.socket() as listener:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        free.append(port)
-        if len(free) == 2:
-            break
-    return free[0], free[1]
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +36,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(start_server: Start, root: Path, ports: tuple[int, int]) -> Start:
+def start(start_server: Start, root: Path, spare_ports: tuple[int, int]) -> Start:
     def start(*arguments: str) -> Any:
-        return start_server(root / "data", ports, "--model-repository", str(root / "models"), *arguments)
+        return start_server(root / "data", spare_ports, "--model-repository", str(root / "models"), *arguments)
 
     return start
 
@@ -112,8 +94,8 @@ class TestOneServerAfterTheOther:
         assert command.ports_are_free()
 
 
-def test_a_stranger_on_the_port_is_named_and_left_alone(start: Start, ports: tuple[int, int]) -> None:
-    listen = f"import socket,sys; s=socket.create_server(('127.0.0.1',{ports[0]})); print(flush=True); sys.stdin.read()"
+def test_a_stranger_on_the_port_is_named_and_left_alone(start: Start, spare_ports: tuple[int, int]) -> None:
+    listen = f"import socket,sys; s=socket.create_server(('127.0.0.1',{spare_ports[0]})); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(  # noqa: S603 - the lines above
         [sys.executable, "-c", listen], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as stranger:
@@ -122,7 +104,7 @@ def test_a_stranger_on_the_port_is_named_and_left_alone(start: Start, ports: tup
         command = start()
         assert not command.read_until("Trygon is ready")
         assert command.process.wait() == 1
-        assert f"error: SYSTEM_PORT_IN_USE: port {ports[0]} is held by pid {stranger.pid}" in command.output
+        assert f"error: SYSTEM_PORT_IN_USE: port {spare_ports[0]} is held by pid {stranger.pid}" in command.output
         assert "Traceback" not in command.output
         assert stranger.poll() is None
         stranger.terminate()

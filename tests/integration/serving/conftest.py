@@ -64,11 +64,11 @@ def identity(datatype: str) -> bytes:
     return _model(helper.make_node("Identity", ["INPUT0"], ["OUTPUT0"]), ELEMENT_TYPES[datatype], ["rows", "columns"])
 
 
-def scale(factor: float) -> bytes:
-    """Return a model that answers INPUT0 (FP32 [-1,4]) times `factor` as OUTPUT0."""
+def scale(factor: float, width: int | str = 4) -> bytes:
+    """Return a model that answers INPUT0 (FP32 [-1,width]; a name is any width) times `factor` as OUTPUT0."""
     constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
     node = helper.make_node("Mul", ["INPUT0", "factor"], ["OUTPUT0"])
-    return _model(node, TensorProto.FLOAT, ["rows", 4], constant)
+    return _model(node, TensorProto.FLOAT, ["rows", width], constant)
 
 
 def lookup() -> bytes:
@@ -87,8 +87,13 @@ def _model(node: Any, element: int, shape: list[Any], *constants: Any, answers: 
 
 
 @pytest.fixture(scope="session")
-def scaling_model() -> Callable[[float], bytes]:
+def scaling_model() -> Callable[..., bytes]:
     return scale
+
+
+@pytest.fixture(scope="session")
+def identity_model() -> Callable[[str], bytes]:
+    return identity
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +119,12 @@ def http_client(server: Any) -> Iterator[triton_http.InferenceServerClient]:
 def grpc_client(server: Any) -> Iterator[triton_grpc.InferenceServerClient]:
     with triton_grpc.InferenceServerClient(server.grpc_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def begin_folder() -> Callable[[Path], ModelFolder]:
+    """Begin a model's folder in a repository of the test's own."""
+    return ModelFolder
 
 
 @pytest.fixture

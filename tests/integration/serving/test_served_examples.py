@@ -33,8 +33,8 @@ def stub(server: Any) -> Iterator[health_pb2_grpc.HealthStub]:
 
 
 @pytest.mark.parametrize("model", FORMATS)
-async def test_four_clients_and_curl_read_the_same_digit(
-    server: Any, http: httpx.Client, http_client: Any, grpc_client: Any, digit: Any, model: str
+async def test_four_clients_and_plain_json_read_the_same_digit(
+    server: Any, http_client: Any, grpc_client: Any, digit: Any, model: str
 ) -> None:
     answers = [
         http_client.infer(model, _image(triton_http, digit)).as_numpy("probabilities"),
@@ -45,7 +45,8 @@ async def test_four_clients_and_curl_read_the_same_digit(
     async with triton_grpc_aio.InferenceServerClient(server.grpc_url) as client:
         answers.append((await client.infer(model, _image(triton_grpc, digit))).as_numpy("probabilities"))
     request = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": digit.tolist()}]}
-    (output,) = http.post(f"/v2/models/{model}/infer", json=request).json()["outputs"]
+    async with httpx.AsyncClient(base_url=server.http_url) as plain:
+        (output,) = (await plain.post(f"/v2/models/{model}/infer", json=request)).json()["outputs"]
     answers.append(np.array(output["data"], np.float32).reshape(output["shape"]))
     for answer in answers:
         assert (answer.shape, answer.dtype, answer.argmax()) == ((1, 10), np.float32, 9)
