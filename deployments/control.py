@@ -99,7 +99,7 @@ class Control:
         """Take the news of one replica."""
         self._fleet.hear(report)
         self._publish()
-        if not report.serving:
+        if self._fleet.starting:
             self._hurry.set()
 
     async def watch(self, term: str, revision: int) -> Routes | None:

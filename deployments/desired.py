@@ -124,6 +124,10 @@ class DesiredState:
             spec for model in self._wanted.values() for spec in (*model.specs, *model.leaving) if spec.runner == runner
         )
 
+    def served(self, runner: str) -> bool:
+        """Whether a replica of a runner takes calls."""
+        return any(report.serving for report in self._reports.values() if report.runner == runner)
+
     def missing(self) -> dict[str, str]:
         """Return the models that should be loaded and of which a version cannot serve, with the reason."""
         found: dict[str, str] = {}

@@ -21,13 +21,12 @@ class Fleet:
 
     @property
     def starting(self) -> bool:
-        """Whether some replica takes no calls yet, so that a new round soon may find that it does."""
+        """Whether some replica is not yet known to take calls: a new round soon may find that it does."""
         return any(link.starting for link in self._links.values())
 
     def desired(self, runner: str) -> Desired:
         """Return what every replica of a runner should have loaded."""
-        served = self._links[runner].served
-        return Desired(self._term, self._state.revision, self._state.desired(runner), served)
+        return Desired(self._term, self._state.revision, self._state.desired(runner), self._state.served(runner))
 
     def hear(self, report: ReplicaReport) -> None:
         """Take a report that a replica sent by itself."""

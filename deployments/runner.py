@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ray import serve
 
@@ -41,7 +43,8 @@ replica hangs, and must not take the others for dead."""
 class Runner:
     """One replica. Its models come from the control deployment; it never reads the repository's index itself.
 
-    `name` is the deployment's: framework and device. `replica` is this replica's id, by default the one from Ray Serve.
+    `name` is the deployment's: framework and device. `replica` is this replica's id, by default the one from Ray Serve;
+    `connect` and `batch` are Serve's, or stand-ins where there is no Serve around.
     """
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
@@ -53,8 +56,10 @@ class Runner:
         default_max_batch_size: int,
         replica: str = "",
         connect: Connect = connect,
+        batch: Callable[..., Any] = serve.batch,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
+        self._batch = batch
         self._name = name
         self._device = name.rpartition("-")[2]
         self._replica = replica or serve.get_replica_context().replica_id.unique_id
@@ -149,7 +154,7 @@ class Runner:
             model = with_reshape(model, config)
             for batch in warmup_batches(config, Path(spec.model_path)):
                 model.run(batch, [output.name for output in config.output])
-            return ModelInstance(spec, model, config, description, placement)
+            return ModelInstance(spec, model, config, description, placement, batch=self._batch)
         except BaseException:
             model.close()
             raise

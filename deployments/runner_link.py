@@ -40,13 +40,8 @@ class RunnerLink:
         self._wake: asyncio.Task[None] | None = None
 
     @property
-    def served(self) -> bool:
-        """Whether a replica takes calls."""
-        return bool(self._members)
-
-    @property
     def starting(self) -> bool:
-        """Whether a replica was heard that takes no calls yet, as far as is known."""
+        """Whether a replica was heard that has not answered a call to all yet."""
         return not self._heard.keys() <= self._members
 
     def heard(self, replica: str) -> bool:

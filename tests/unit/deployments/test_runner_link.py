@@ -67,11 +67,9 @@ def link(handle: Handle, clock: Clock) -> RunnerLink:
 
 
 async def test_replicas_that_answer_live_and_serve(link: RunnerLink, handle: Handle) -> None:
-    assert not link.served
     handle.results = [said("a"), said("b")]
     assert await link.tell(DESIRED) == handle.results
     assert link.living() == {"a", "b"}
-    assert link.served
 
 
 async def test_a_replica_that_died_is_gone_at_once(link: RunnerLink, handle: Handle) -> None:
@@ -88,7 +86,6 @@ async def test_no_replica_at_all_means_that_none_lives(link: RunnerLink, handle:
     handle.results = RuntimeError("deployment unavailable")
     assert await link.ask() == []
     assert link.living() == frozenset()
-    assert not link.served
 
 
 async def test_a_replica_that_is_slow_to_answer_is_believed_in_for_a_while(
@@ -110,7 +107,6 @@ async def test_a_replica_that_is_still_starting_lives_once_it_was_heard(link: Ru
     handle.results = []
     await link.ask()
     assert link.living() == {"new"}
-    assert not link.served
 
 
 async def test_a_runner_is_woken_once_at_a_time(link: RunnerLink, handle: Handle) -> None:
