@@ -76,6 +76,7 @@ class ErrorCode(Enum):
     AUTH_CREDENTIALS_INVALID = ErrorInfo(401, False, "Check the API key or token.")
     AUTH_TOKEN_EXPIRED = ErrorInfo(401, False, "Fetch a new token.")
     AUTH_FORBIDDEN = ErrorInfo(403, False, "Ask an administrator for the role that the message names.")
+    AUTH_PEER_REFUSED = ErrorInfo(403, False, "Call from the server's own machine, through its gRPC port.")
     TENANT_NOT_FOUND = ErrorInfo(404, False, "Name a tenant that your identity may act for.")
     TENANT_SUSPENDED = ErrorInfo(403, False, "Ask the operator to resume the tenant.")
     QUOTA_EXCEEDED = ErrorInfo(429, True, "Wait until the period ends, or ask for a larger quota.")

@@ -61,6 +61,9 @@ class IngressSettings(BaseModel):
     max_body_bytes: int = Field(
         default=64 * MEBIBYTE, ge=1, description="Largest request body after decompression (Triton's default: 64 MiB)."
     )
+    local_only: bool = Field(
+        default=False, description="Refuse gRPC calls from other machines: replicas listen on all interfaces."
+    )
     request_timeout_s: float = Field(default=60, gt=0, description="Longest an inference may take, queueing included.")
 
 

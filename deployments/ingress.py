@@ -14,6 +14,7 @@ from trygon.deployments.api.open_inference.grpc import OpenInferenceGrpc
 from trygon.deployments.catalog import Catalog
 from trygon.deployments.data_plane import DataPlane
 from trygon.deployments.dispatch import Dispatch
+from trygon.deployments.ports import is_local_peer
 from trygon.deployments.ray_data_plane import RayDataPlane
 from trygon.errors import InferenceError
 from trygon.models.tensors import Array, ParameterValue
@@ -38,7 +39,11 @@ class Ingress(OpenInferenceGrpc):
         dispatch = Dispatch(runners, request_timeout_s=settings.request_timeout_s)
         self._plane = RayDataPlane(control, self._catalog, dispatch)
         OpenInferenceGrpc.__init__(
-            self, self._plane_now, server_name=server_name, max_body_bytes=settings.max_body_bytes
+            self,
+            self._plane_now,
+            server_name=server_name,
+            max_body_bytes=settings.max_body_bytes,
+            admits=is_local_peer if settings.local_only else None,
         )
         await self._catalog.refresh()
         self._following = asyncio.create_task(self._catalog.follow())

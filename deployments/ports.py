@@ -5,8 +5,10 @@ import ipaddress
 import socket
 import zlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import psutil
 
@@ -92,6 +94,20 @@ def is_loopback(host: str) -> bool:
     except OSError as error:
         raise InferenceError(ErrorCode.SYSTEM_CONFIG_INVALID, f"host {host!r} has no address: {error}") from error
     return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses)
+
+
+def is_local_peer(peer: str) -> bool:
+    """Whether a gRPC peer, such as "ipv4:10.0.0.1:4711" or "ipv6:%5B::1%5D:4711", is on this machine."""
+    kind, _, rest = peer.partition(":")
+    if kind == "unix":
+        return True
+    address = unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0]
+    return address in _own_addresses()
+
+
+@cache
+def _own_addresses() -> frozenset[str]:
+    return frozenset(entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries)
 
 
 def _bind_fault(host: str, port: int) -> OSError | None:

@@ -178,8 +178,12 @@ class Server:
             )
 
     def _order(self) -> Order:
+        settings = self._settings.model_dump(mode="json")
+        if not self._launch.address:
+            # The listener is loopback's, but Ray Serve lets each replica's gRPC port listen on all interfaces.
+            settings["ingress"]["local_only"] = True
         return Order(
-            settings=self._settings.model_dump(mode="json"),
+            settings=settings,
             address=self._launch.address,
             ray_dir=str(self._directory.runtime_dir / "ray"),
             log_level=self._launch.log_level,

@@ -33,12 +33,23 @@ MAX_STREAM_IN_FLIGHT: Final = 256
 
 
 class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
-    """One method per RPC; `data_plane` is resolved at each call."""
+    """One method per RPC; `data_plane` is resolved at each call.
 
-    def __init__(self, data_plane: Callable[[], DataPlane], *, server_name: str, max_body_bytes: int) -> None:
+    `admits` is asked whether a call may come from its peer, such as "ipv4:127.0.0.1:4711".
+    """
+
+    def __init__(
+        self,
+        data_plane: Callable[[], DataPlane],
+        *,
+        server_name: str,
+        max_body_bytes: int,
+        admits: Callable[[str], bool] | None = None,
+    ) -> None:
         super().__init__(data_plane)
         self._server_name = server_name
         self._max_body_bytes = max_body_bytes
+        self._admits = admits
 
     async def ServerLive(self, request: pb.ServerLiveRequest, grpc_context: Call) -> pb.ServerLiveResponse:
         """Tell that the server answers."""
@@ -49,7 +60,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
         """Tell whether every model that should be loaded is."""
 
         async def answer() -> pb.ServerReadyResponse:
-            return pb.ServerReadyResponse(ready=await self._data_plane().server_ready())
+            return pb.ServerReadyResponse(ready=await self._admitted(grpc_context).server_ready())
 
         del request
         return await answered(grpc_context, pb.ServerReadyResponse, answer())
@@ -58,7 +69,9 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
         """Tell whether a model version can answer now."""
 
         async def answer() -> pb.ModelReadyResponse:
-            return pb.ModelReadyResponse(ready=await self._data_plane().model_ready(request.name, request.version))
+            return pb.ModelReadyResponse(
+                ready=await self._admitted(grpc_context).model_ready(request.name, request.version)
+            )
 
         return await answered(grpc_context, pb.ModelReadyResponse, answer())
 
@@ -71,7 +84,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
         """Tell a model version's tensors."""
 
         async def answer() -> pb.ModelMetadataResponse:
-            model = await self._data_plane().model(request.name, request.version)
+            model = await self._admitted(grpc_context).model(request.name, request.version)
             return pb.ModelMetadataResponse(
                 name=model.name,
                 versions=model.versions,
@@ -86,7 +99,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
         """Tell a model version's configuration, completed from its file."""
 
         async def answer() -> pb.ModelConfigResponse:
-            model = await self._data_plane().model(request.name, request.version)
+            model = await self._admitted(grpc_context).model(request.name, request.version)
             return pb.ModelConfigResponse(config=ModelConfig.FromString(model.description.config))
 
         return await answered(grpc_context, pb.ModelConfigResponse, answer())
@@ -97,14 +110,14 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
         """Tell the statistics of a version, of all versions of a model, or of all models."""
 
         async def answer() -> pb.ModelStatisticsResponse:
-            found = await self._data_plane().statistics(request.name, request.version)
+            found = await self._admitted(grpc_context).statistics(request.name, request.version)
             return pb.ModelStatisticsResponse(model_stats=[statistics_message(statistics) for statistics in found])
 
         return await answered(grpc_context, pb.ModelStatisticsResponse, answer())
 
     async def ModelInfer(self, request: pb.ModelInferRequest, grpc_context: Call) -> pb.ModelInferResponse:
         """Run a model on the request's tensors."""
-        return await answered(grpc_context, pb.ModelInferResponse, self._infer(request))
+        return await answered(grpc_context, pb.ModelInferResponse, self._infer(request, grpc_context))
 
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], grpc_context: Call
@@ -114,7 +127,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
 
         async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
             try:
-                response = pb.ModelStreamInferResponse(infer_response=await self._infer(request))
+                response = pb.ModelStreamInferResponse(infer_response=await self._infer(request, grpc_context))
             except Exception as error:  # noqa: BLE001  one request's failure must not end its neighbours' stream
                 response = _stream_error(request, public_error(error, request_id))
             # Each answer here is a request's only one. Source: Triton's documentation of decoupled models.
@@ -130,7 +143,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
         """List the versions of all models, with their states."""
 
         async def answer() -> pb.RepositoryIndexResponse:
-            found = await self._data_plane().index(ready_only=request.ready)
+            found = await self._admitted(grpc_context).index(ready_only=request.ready)
             entries = [pb.RepositoryIndexResponse.ModelIndex(**index_entry(status)) for status in found]
             return pb.RepositoryIndexResponse(models=entries)
 
@@ -143,7 +156,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
 
         async def answer() -> pb.RepositoryModelLoadResponse:
             options = load_options(grpc_codec.parameter_values(request.parameters))
-            await self._data_plane().load(request.model_name, config=options.config, files=options.files)
+            await self._admitted(grpc_context).load(request.model_name, config=options.config, files=options.files)
             return pb.RepositoryModelLoadResponse()
 
         return await answered(grpc_context, pb.RepositoryModelLoadResponse, answer())
@@ -155,12 +168,18 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
 
         async def answer() -> pb.RepositoryModelUnloadResponse:
             dependents = unload_dependents(grpc_codec.parameter_values(request.parameters))
-            await self._data_plane().unload(request.model_name, unload_dependents=dependents)
+            await self._admitted(grpc_context).unload(request.model_name, unload_dependents=dependents)
             return pb.RepositoryModelUnloadResponse()
 
         return await answered(grpc_context, pb.RepositoryModelUnloadResponse, answer())
 
-    async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+    def _admitted(self, call: Call) -> DataPlane:
+        """Return the data plane for a call. Raises: AUTH_PEER_REFUSED if its peer may not ask."""
+        if self._admits and not self._admits(call.peer()):
+            raise InferenceError(ErrorCode.AUTH_PEER_REFUSED, "this server takes gRPC calls from its own machine only")
+        return self._data_plane()
+
+    async def _infer(self, request: pb.ModelInferRequest, grpc_context: Call) -> pb.ModelInferResponse:
         size = request.ByteSize()
         if size > self._max_body_bytes:
             raise InferenceError(
@@ -169,7 +188,7 @@ class OpenInferenceGrpc(HealthRpcs, UnsupportedRpcs):
                 limitBytes=self._max_body_bytes,
             )
         decoded = await run_sized(size, grpc_codec.decode, request)
-        return grpc_codec.encode(await classification.infer(self._data_plane(), decoded))
+        return grpc_codec.encode(await classification.infer(self._admitted(grpc_context), decoded))
 
 
 def _stream_error(request: pb.ModelInferRequest, error: InferenceError) -> pb.ModelStreamInferResponse:

@@ -34,6 +34,10 @@ class Call(Protocol):
         """Return the metadata that end the call as far as they are set."""
         ...
 
+    def peer(self) -> str:
+        """Return who is at the other end, such as "ipv4:127.0.0.1:4711"."""
+        ...
+
     def set_code(self, code: grpc.StatusCode) -> None:
         """Set the call's status."""
         ...

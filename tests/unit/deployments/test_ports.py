@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from trygon.deployments import ports
-from trygon.deployments.ports import choose_ports, is_loopback, port_holder, require_free
+from trygon.deployments.ports import choose_ports, is_local_peer, is_loopback, port_holder, require_free
 from trygon.errors import ErrorCode, InferenceError
 
 
@@ -101,3 +101,13 @@ def test_a_host_without_an_address_is_a_wrong_setting() -> None:
     with pytest.raises(InferenceError) as caught:
         is_loopback("no-such-host.invalid")
     assert caught.value.code is ErrorCode.SYSTEM_CONFIG_INVALID
+
+
+@pytest.mark.parametrize("peer", ["ipv4:127.0.0.1:4711", "ipv6:%5B::1%5D:4711", "ipv6:[::1]:4711", "unix:/tmp/socket"])
+def test_this_machines_own_addresses_are_local_peers(peer: str) -> None:
+    assert is_local_peer(peer)
+
+
+@pytest.mark.parametrize("peer", ["ipv4:203.0.113.9:4711", "ipv6:%5B2001:db8::9%5D:4711", "ipv4:", "", "127.0.0.1"])
+def test_others_are_not(peer: str) -> None:
+    assert not is_local_peer(peer)

@@ -94,3 +94,17 @@ async def test_a_stream_is_read_from_serves_iterator(service: OpenInferenceGrpc,
     stream = gRPCInputStream(sent())
     answers = [answer async for answer in service.ModelStreamInfer(stream, grpc_context=serve_context)]
     assert {answer.infer_response.id for answer in answers} == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("rpc", ["ModelInfer", "RepositoryIndex", "ModelReady"])
+async def test_a_call_from_a_peer_that_is_not_admitted_is_refused(
+    data_plane: Any, serve_context: Any, rpc: str
+) -> None:
+    service = OpenInferenceGrpc(
+        lambda: data_plane, server_name="trygon", max_body_bytes=1024, admits=lambda peer: peer != "stranger"
+    )
+    serve_context._peer = "stranger"  # noqa: SLF001 - what Ray Serve copies from the connection
+    request = getattr(pb, f"{rpc}Request")()
+    await getattr(service, rpc)(request, grpc_context=serve_context)
+    assert serve_context.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert ("trygon-error-code", "AUTH_PEER_REFUSED") in serve_context.trailing_metadata()
