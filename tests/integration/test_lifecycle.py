@@ -95,7 +95,12 @@ class TestOneServerAfterTheOther:
 
 
 def test_a_stranger_on_the_port_is_named_and_left_alone(start: Start, spare_ports: tuple[int, int]) -> None:
-    listen = f"import socket,sys; s=socket.create_server(('127.0.0.1',{spare_ports[0]})); print(flush=True); sys.stdin.read()"
+    listen = (
+        "import socket, sys\n"
+        f"listener = socket.create_server(('127.0.0.1', {spare_ports[0]}))\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
     with subprocess.Popen(  # noqa: S603 - the lines above
         [sys.executable, "-c", listen], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as stranger:

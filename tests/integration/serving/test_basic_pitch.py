@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +98,11 @@ def test_each_answers_what_its_raw_runtime_answers(
 
 
 @pytest.mark.parametrize("model", FILES)
-def test_a_row_answers_the_same_alone(
-    grpc_client: Any, http_client: Any, answers: Callable[..., Any], audio: Any, model: str
-) -> None:
+def test_a_row_answers_the_same_alone(grpc_client: Any, http_client: Any, answers: Any, audio: Any, model: str) -> None:
     metadata = http_client.get_model_metadata(model)
     tensor = triton_grpc.InferInput(metadata["inputs"][0]["name"], [1, 43844, 1], "FP32")
     tensor.set_data_from_numpy(audio[1:])
     result = grpc_client.infer(model, [tensor])
     for output in metadata["outputs"]:
-        whole = answers[model, "grpc"][ONNX_OUTPUTS.get(output["name"], output["name"])]  # type: ignore[index]
+        whole = answers[model, "grpc"][ONNX_OUTPUTS.get(output["name"], output["name"])]
         np.testing.assert_allclose(result.as_numpy(output["name"])[0], whole[1], atol=1e-5)

@@ -141,7 +141,8 @@ def test_grpc_health_knows_the_server_and_its_service(stub: health_pb2_grpc.Heal
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError) as caught:
         stub.Check(health_pb2.HealthCheckRequest(service="nosuch"))
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize(
