@@ -194,3 +194,155 @@ def test_what_replicas_were_told_can_be_learned_back(state: DesiredState) -> Non
     state.take(ReplicaReport("r2", "onnx-cpu", (spec(),), (), ()))
     state.adopt()
     assert state.specs("m") == (spec(),)
+
+
+def test_what_a_starting_replica_has_is_not_ready_yet(state: DesiredState) -> None:
+    state.want("m", (spec(),))
+    state.take(replace(report(ready(spec())), serving=False))
+    assert states(state) == {("m", 1): "LOADING"}
+    assert state.missing() == {"m": "waiting for its replica to take requests"}
+    assert not state.settled("m")
+    assert not state.served("onnx-cpu")
+    state.take(report(ready(spec())))
+    assert states(state) == {("m", 1): "READY"}
+    assert state.served("onnx-cpu")
+
+
+def test_a_starting_replica_holds_no_load_up(state: DesiredState) -> None:
+    state.want("m", (spec(),))
+    state.take(report(ready(spec())))
+    state.take(replace(report(loading(spec()), replica="r2"), serving=False))
+    assert state.settled("m")
+
+
+def test_an_older_report_changes_nothing(state: DesiredState) -> None:
+    state.want("m", (spec(),))
+    state.take(replace(report(ready(spec())), sequence=2))
+    revision = state.revision
+    state.take(replace(report(loading(spec())), sequence=1))
+    assert states(state) == {("m", 1): "READY"}
+    assert state.revision == revision
+
+
+def test_a_replica_that_was_only_unreachable_is_not_counted_twice(state: DesiredState) -> None:
+    state.want("m", (spec(),))
+    state.take(report(ready(spec()), rows=3))
+    state.retain("onnx-cpu", frozenset())
+    assert state.statistics()["m", 1].inference_count == 3
+    state.take(report(ready(spec()), rows=5))
+    assert state.statistics()["m", 1].inference_count == 5
+
+
+def test_a_model_that_is_unloaded_takes_its_counts_with_it(state: DesiredState) -> None:
+    state.want("m", (spec(),))
+    state.take(report(ready(spec()), rows=3))
+    state.retain("onnx-cpu", frozenset())
+    state.forget("m")
+    state.want("m", (spec(),))
+    assert state.statistics() == {}
+
+
+def test_a_version_that_leaves_two_replicas_is_listed_once(state: DesiredState) -> None:
+    state.take(report(ready(spec())))
+    state.take(report(ready(spec()), replica="r2"))
+    assert len(state.table()) == 1
+
+
+def test_a_refused_model_is_listed_once_with_its_reason(state: DesiredState) -> None:
+    state.want("m", (spec(),))
+    state.take(report(failed(spec(), "bad magic")))
+    state.give_up("m", "bad magic")
+    (row,) = state.table()
+    assert (row.status.state, row.status.reason) == (ModelState.UNAVAILABLE, "bad magic")
+    state.forget("m")
+    state.take(report())
+    assert state.table() == ()
+
+
+def test_versions_that_a_policy_names_and_nobody_has_are_shown_and_not_missing(state: DesiredState) -> None:
+    state.want("m", (spec(1),), absent=(1, 7))
+    state.take(report(ready(spec(1))))
+    assert states(state) == {("m", 1): "READY", ("m", 7): "UNAVAILABLE"}
+    assert state.missing() == {}
+    assert state.follows("m", (spec(1),), (1, 7))
+    assert not state.follows("m", (spec(1),), ())
+
+
+def test_the_same_fault_again_is_no_news(state: DesiredState) -> None:
+    fault = InferenceError(ErrorCode.MODEL_CONFIG_INVALID, "config.pbtxt: line 3")
+    state.blame("m", fault)
+    revision = state.revision
+    state.blame("m", InferenceError(ErrorCode.MODEL_CONFIG_INVALID, "config.pbtxt: line 3"))
+    assert state.revision == revision
+    state.blame("m", InferenceError(ErrorCode.MODEL_CONFIG_INVALID, "config.pbtxt: line 4"))
+    assert state.revision > revision
+
+
+def test_a_broken_new_generation_is_given_up_for_the_one_that_serves(state: DesiredState) -> None:
+    old, new = spec(generation="a"), spec(generation="b")
+    state.want("m", (old,))
+    state.take(report(ready(old)))
+    state.want("m", (new,))
+    state.take(report(ready(old, reason="bad magic", attempted="b")))
+    assert state.shortfall("m") == "bad magic"
+    state.give_up("m", "bad magic")
+    assert state.desired("onnx-cpu") == (old,)
+    assert state.shortfall("m") == ""
+    assert state.missing() == {}
+    state.take(report(ready(old)))
+    (row,) = state.table()
+    assert row.status.reason == "bad magic"
+    assert not state.follows("m", (old,), ())
+
+
+def test_a_model_that_was_wanted_before_stays_so_when_it_fails_again(state: DesiredState) -> None:
+    state.want("m", (spec(generation="a"),))
+    state.take(report(failed(spec(generation="a"))))
+    state.want("m", (spec(generation="b"),))
+    state.take(report(failed(spec(generation="b"), "still bad")))
+    state.give_up("m", "still bad")
+    assert state.missing() == {"m": "still bad"}
+
+
+def test_a_first_load_of_which_one_version_serves_stays(state: DesiredState) -> None:
+    state.want("m", (spec(1), spec(2)))
+    state.take(report(ready(spec(1)), failed(spec(2))))
+    assert state.shortfall("m") == "no model"
+    state.give_up("m", "no model")
+    assert states(state) == {("m", 1): "READY", ("m", 2): "UNAVAILABLE"}
+
+
+def test_a_load_that_nobody_answers_says_so(state: DesiredState) -> None:
+    state.want("m", (spec(generation="a"),))
+    state.take(report(ready(spec(generation="a"))))
+    state.want("m", (spec(generation="b"),))
+    assert state.shortfall("m") == "no replica answered in time"
+
+
+def test_generations_that_failed_are_marked_to_be_tried_and_others_are_left_alone(state: DesiredState) -> None:
+    state.take(report(failed(spec(1, "a")), ready(spec(2, "a"))))
+    assert state.renewed((spec(1, "a"), spec(2, "a"), spec(1, "b")), "x") == (
+        spec(1, "a+x"),
+        spec(2, "a"),
+        spec(1, "b"),
+    )
+    state.take(report(failed(spec(1, "a+x"))))
+    assert state.renewed((spec(1, "a"),), "y") == (spec(1, "a+y"),)
+
+
+def test_of_two_generations_the_one_that_serves_is_adopted(state: DesiredState) -> None:
+    old, new = spec(generation="a"), spec(generation="b")
+    other = spec(2)
+    state.take(ReplicaReport("r1", "onnx-cpu", (new,), (ready(old),), ()))
+    state.take(ReplicaReport("r2", "onnx-cpu", (old, other), (ready(old),), ()))
+    state.take(ReplicaReport("r3", "onnx-cpu", (new,), (), ()))
+    state.adopt()
+    assert set(state.specs("m")) == {old, other}
+
+
+def test_the_folders_of_a_model_are_those_that_replicas_may_load_from(state: DesiredState) -> None:
+    old, new = spec(1), replace(spec(2), model_path="/sent/m")
+    state.want("m", (old,))
+    state.want("m", (new,))
+    assert state.folders("m") == {"/models/m", "/sent/m"}
+    assert state.folders("unknown") == frozenset()

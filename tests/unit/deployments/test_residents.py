@@ -195,3 +195,144 @@ async def test_closing_unloads_everything_and_news_is_told(loader: Loader) -> No
     assert residents.statuses() == []
     assert all(instance.closed for instance in loader.loaded)
     assert len(news) >= 4
+
+
+async def test_a_version_that_flips_back_is_not_loaded_once_more(residents: Residents, loader: Loader) -> None:
+    loader.outcomes["b"] = refuse
+    residents.apply([spec("a")])
+    await residents.settle()
+    for _ in range(3):
+        residents.apply([spec("b")])
+        residents.apply([spec("a")])
+    residents.apply([spec("b")])
+    await residents.settle()
+    residents.apply([spec("a")])
+    await residents.settle()
+    (status,) = residents.statuses()
+    assert (status.generation, status.attempted, status.reason) == ("a", "a", "")
+    assert [instance.spec.generation for instance in loader.loaded] == ["a"]
+
+
+async def test_a_version_that_flips_while_it_loads_ends_as_wanted_last(loader: Loader) -> None:
+    gate = threading.Event()
+    loader.outcomes["a"] = lambda: gate.wait(30) and None
+    residents = Residents(loader, lambda: None, load_timeout_s=100)
+    residents.apply([spec("a")])
+    await asyncio.sleep(0)
+    residents.apply([])
+    residents.apply([spec("b")])
+    gate.set()
+    await residents.settle()
+    assert residents.get("m", 1).spec.generation == "b"
+    assert [instance.closed for instance in loader.loaded] == [True, False]
+
+
+async def test_a_version_that_is_unwanted_while_it_loads_leaves_when_it_has(loader: Loader) -> None:
+    gate = threading.Event()
+    loader.outcomes["a"] = lambda: gate.wait(30) and None
+    residents = Residents(loader, lambda: None, load_timeout_s=100)
+    residents.apply([spec("a")])
+    await asyncio.sleep(0)
+    residents.apply([])
+    gate.set()
+    await residents.settle()
+    assert residents.statuses() == []
+    assert [instance.closed for instance in loader.loaded] == [True]
+
+
+async def test_a_caller_may_wait_for_the_first_load(residents: Residents, loader: Loader) -> None:
+    residents.apply([spec("a")])
+    assert (await residents.find("m", 1)).spec.generation == "a"
+    loader.outcomes["bad"] = refuse
+    residents.apply([spec("a"), spec("bad", version=2)])
+    with pytest.raises(InferenceError, match="bad magic") as caught:
+        await residents.find("m", 2)
+    assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
+    with pytest.raises(InferenceError) as caught:
+        await residents.find("m", 3)
+    assert caught.value.code is ErrorCode.MODEL_NOT_READY
+
+
+async def test_requests_that_never_end_do_not_keep_a_new_generation_from_coming(loader: Loader) -> None:
+    residents = Residents(loader, lambda: None, load_timeout_s=0.01)
+    never = asyncio.Event()
+
+    async def hang() -> None:
+        await never.wait()
+
+    residents.apply([spec("a")])
+    await residents.settle()
+    loader.loaded[0].close = hang  # type: ignore[method-assign]  # a model whose run hangs
+    residents.apply([spec("b")])
+    residents.apply([spec("c")])
+    await residents.settle()
+    assert residents.get("m", 1).spec.generation == "c"
+    residents.apply([])
+    await residents.settle()
+    assert residents.statuses() == []
+    never.set()
+
+
+async def test_a_close_that_fails_is_logged_and_the_version_leaves(
+    residents: Residents, loader: Loader, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise OSError("device lost")
+
+    residents.apply([spec()])
+    await residents.settle()
+    loader.loaded[0].close = fail  # type: ignore[method-assign]  # a runtime that fails
+    residents.apply([])
+    await residents.settle()
+    assert residents.statuses() == []
+    assert "could not close m 1: device lost" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration("over")])
+async def test_a_runtime_that_wants_to_exit_is_a_failed_load(
+    residents: Residents, loader: Loader, error: BaseException
+) -> None:
+    def throw() -> None:
+        raise error
+
+    loader.outcomes["a"] = throw
+    residents.apply([spec("a")])
+    await residents.settle()
+    (status,) = residents.statuses()
+    assert status.state is ModelState.UNAVAILABLE
+    assert type(error).__name__ in status.reason
+
+
+async def test_a_load_that_was_given_up_and_fails_after_all_harms_nobody(loader: Loader) -> None:
+    gate, ended = threading.Event(), threading.Event()
+
+    def fail_late() -> None:
+        gate.wait(30)
+        ended.set()
+        raise MemoryError("none left")
+
+    loader.outcomes["a"] = fail_late
+    residents = Residents(loader, lambda: None, load_timeout_s=0.01)
+    residents.apply([spec("a")])
+    await residents.settle()
+    gate.set()
+    await asyncio.to_thread(ended.wait, 30)
+    await asyncio.sleep(0)
+    assert loader.loaded == []
+
+
+def test_a_load_that_ends_after_the_event_loop_harms_nobody(loader: Loader) -> None:
+    gate = threading.Event()
+    loader.outcomes["a"] = lambda: gate.wait(30) and None
+
+    async def begin() -> None:
+        Residents(loader, lambda: None, load_timeout_s=100).apply([spec("a")])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    before = set(threading.enumerate())
+    asyncio.run(begin())
+    (late,) = set(threading.enumerate()) - before
+    gate.set()
+    late.join(30)
+    assert len(loader.loaded) == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trygon.deployments.messages import Desired, ReplicaReport
-from trygon.deployments.runner_link import SILENCE_S, RunnerLink
+from trygon.deployments.runner_link import ASK_ROUNDS, DEPARTED, SILENCE_S, RunnerLink
 
 
 class Broadcast:
@@ -18,7 +18,17 @@ class Broadcast:
         assert return_exceptions
         if isinstance(self._results, Exception):
             raise self._results
-        return self._results
+        if isinstance(self._results, Slow):
+            await self._results.gate.wait()
+        return list(self._results)
+
+
+class Slow(list[Any]):
+    """Results that come when the gate is opened."""
+
+    def __init__(self, results: list[Any]) -> None:
+        super().__init__(results)
+        self.gate = asyncio.Event()
 
 
 class Handle:
@@ -26,12 +36,13 @@ class Handle:
 
     def __init__(self) -> None:
         self.results: list[Any] | Exception = []
+        self.script: list[list[Any] | Exception] = []
         self.woken = 0
         self.report = self
 
     def broadcast(self, method: str, *arguments: Any) -> Broadcast:
         assert (method, len(arguments)) in {("apply", 1), ("report", 0)}
-        return Broadcast(self.results)
+        return Broadcast(self.script.pop(0) if self.script else self.results)
 
     async def remote(self) -> None:
         self.woken += 1
@@ -129,3 +140,53 @@ async def test_a_wake_that_fails_is_not_the_end(link: RunnerLink, handle: Handle
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     link.wake()
+
+
+async def test_a_replica_that_left_is_not_heard_until_it_answers_again(link: RunnerLink, handle: Handle) -> None:
+    handle.results = [said("a"), said("b")]
+    await link.ask()
+    handle.results = [said("a")]
+    await link.ask()
+    assert not link.heard("b")
+    assert link.living() == {"a"}
+    handle.results = [said("a"), said("b")]
+    await link.ask()
+    assert link.heard("b")
+    assert link.living() == {"a", "b"}
+
+
+async def test_of_many_replicas_that_left_only_the_last_are_remembered(link: RunnerLink, handle: Handle) -> None:
+    for number in range(DEPARTED + 10):
+        handle.results = [said(f"replica-{number}")]
+        await link.tell(DESIRED)
+    assert link.heard("replica-0")
+    assert not link.heard(f"replica-{DEPARTED}")
+
+
+async def test_a_replica_is_starting_until_it_answers_a_call_to_all(link: RunnerLink, handle: Handle) -> None:
+    assert not link.starting
+    assert link.heard("new")
+    assert link.starting
+    handle.results = [said("new")]
+    await link.ask()
+    assert not link.starting
+
+
+async def test_an_earlier_round_that_ends_later_takes_nobody_for_gone(link: RunnerLink, handle: Handle) -> None:
+    slow = handle.results = Slow([said("a")])
+    first = asyncio.create_task(link.tell(DESIRED))
+    await asyncio.sleep(0)
+    handle.results = [said("a"), said("b")]
+    await link.tell(DESIRED)
+    slow.gate.set()
+    await first
+    assert link.living() == {"a", "b"}
+    assert not link.starting
+
+
+async def test_replicas_that_are_slow_to_say_what_they_have_are_asked_again(link: RunnerLink, handle: Handle) -> None:
+    handle.script = [TimeoutError(), TimeoutError(), [said("a")]]
+    assert await link.ask() == [said("a")]
+    handle.script = [TimeoutError()] * ASK_ROUNDS
+    assert await link.ask() == []
+    assert handle.script == []

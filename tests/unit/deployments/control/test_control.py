@@ -9,6 +9,7 @@ from trygon.deployments.control import Pace
 from trygon.deployments.fleet import Fleet
 from trygon.deployments.messages import InferCall
 from trygon.errors import ErrorCode, InferenceError
+from trygon.models.repository import ModelRepository, RepositoryScan
 from trygon.models.tensors import Datatype, InferRequest, Tensor
 from trygon.settings import ModelControlMode
 
@@ -153,6 +154,25 @@ async def test_counting_changes_nothing_that_an_ingress_should_know(cluster: Any
     await infer(cluster, "digits_onnx")
     await control.statistics()
     assert (await control.routes()).revision == revision
+
+
+async def test_a_look_at_the_repository_that_fails_is_not_the_last(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    scan = ModelRepository.scan
+
+    def fail_once(self: ModelRepository) -> RepositoryScan:
+        looks.append(1)
+        if len(looks) == 2:
+            raise MemoryError("none left")
+        return scan(self)
+
+    monkeypatch.setattr(ModelRepository, "scan", fail_once)
+    await cluster.start(ModelControlMode.POLL)
+    cluster.write("fresh", 1)
+    await cluster.until(lambda states: states.get("fresh 1") == "READY")
+    assert len(looks) > 2
 
 
 async def test_a_round_that_fails_is_not_the_last(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
