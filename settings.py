@@ -45,6 +45,9 @@ class RunnerSettings(BaseModel):
     max_replicas: int = Field(default=4, ge=1, description="Most replicas that autoscaling starts.")
     target_ongoing_requests: float = Field(default=64, gt=0, description="Requests in flight that one replica is for.")
     max_ongoing_requests: int = Field(default=4096, ge=1, description="Requests in flight beyond which callers wait.")
+    cohort_hold: bool = Field(
+        default=True, description="Hold a batch for a moment for the callers just answered, where that pays."
+    )
     drain_s: float = Field(default=10, ge=0, description="Longest wait for running work when a replica stops.")
 
 

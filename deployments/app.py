@@ -106,6 +106,7 @@ def _runner(name: str, args: Settings, *, started: bool) -> Application:
         threads=settings.threads or max(1, int(settings.num_cpus)),
         load_timeout_s=args.load_timeout_s,
         default_max_batch_size=args.default_max_batch_size,
+        cohort_hold=settings.cohort_hold,
     )
 
 

@@ -6,15 +6,26 @@ way leave together when one of these returns, when there are enough of them for 
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any
+import uuid
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol
 
 from trygon.deployments.messages import InferOutcome
 from trygon.errors import ErrorCode, InferenceError
 from trygon.models.tensors import InferRequest
 
-Send = Callable[[Sequence[InferRequest]], Awaitable[Sequence[InferOutcome]]]
-"""One handle call; each request has its own outcome, in order. What it raises is every request's error."""
+
+class Line(Protocol):
+    """What carries a group's calls. Each call has an id of its own."""
+
+    async def send(self, call: str, requests: Sequence[InferRequest]) -> Sequence[InferOutcome]:
+        """Make one handle call; each request has its own outcome, in order. What it raises is every request's error."""
+        ...
+
+    def abandon(self, call: str, index: int) -> None:
+        """Note that nobody waits any more for one request of a call under way; others still wait for theirs."""
+        ...
+
 
 MAX_IN_FLIGHT = 2
 """Calls of one group under way before others wait to travel together: one runs while the next is on its way."""
@@ -46,10 +57,12 @@ class Member(asyncio.Future[Any]):
 class _Call:
     """One handle call under way, and who waits for it."""
 
-    __slots__ = ("_waiting", "members", "task")
+    __slots__ = ("_line", "_waiting", "id", "members", "task")
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[Member], line: Line) -> None:
+        self.id = uuid.uuid4().hex
         self.members = members
+        self._line = line
         self.task: asyncio.Task[Sequence[InferOutcome]] | None = None
         self._waiting = len(members)
         for member in members:
@@ -59,7 +72,9 @@ class _Call:
         """Note that a member has gone."""
         member.call = None
         self._waiting -= 1
-        if not self._waiting and self.task:
+        if self._waiting:
+            self._line.abandon(self.id, self.members.index(member))
+        elif self.task:
             self.task.cancel()
 
 
@@ -71,14 +86,14 @@ class Coalescer:
 
     def __init__(
         self,
-        send: Send,
+        line: Line,
         *,
         max_rows: int,
         idle: Callable[[], None],
         max_in_flight: int = MAX_IN_FLIGHT,
         max_wait_s: float = MAX_WAIT_S,
     ) -> None:
-        self._send = send
+        self._line = line
         self._max_rows = max_rows
         self._idle = idle
         self._max_in_flight = max_in_flight
@@ -132,9 +147,9 @@ class Coalescer:
             self._idle()
 
     def _start(self, members: list[Member]) -> None:
-        call = _Call(members)
+        call = _Call(members, self._line)
         self._in_flight += 1
-        call.task = asyncio.ensure_future(self._send([member.request for member in members]))
+        call.task = asyncio.ensure_future(self._line.send(call.id, [member.request for member in members]))
         call.task.add_done_callback(lambda task: self._finish(call, task))
 
     def _finish(self, call: _Call, task: "asyncio.Task[Sequence[InferOutcome]]") -> None:
@@ -165,12 +180,12 @@ class Coalescing:
         self._max_wait_s = max_wait_s
         self._groups: dict[Hashable, Coalescer] = {}
 
-    def submit(self, group: Hashable, request: InferRequest, rows: int, *, max_rows: int, send: Send) -> Member:
-        """Take a request along with others of its `group`; `max_rows` and `send` are the same for all of a group."""
+    def submit(self, group: Hashable, request: InferRequest, rows: int, *, max_rows: int, line: Line) -> Member:
+        """Take a request along with others of its `group`; `max_rows` and `line` are the same for all of a group."""
         coalescer = self._groups.get(group)
         if coalescer is None:
             coalescer = self._groups[group] = Coalescer(
-                send,
+                line,
                 max_rows=max_rows,
                 idle=lambda: self._forget(group),
                 max_in_flight=self._max_in_flight,

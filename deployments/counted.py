@@ -1,7 +1,7 @@
 """What replicas that are gone have counted: kept for as long as their models are wanted."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trygon.models.statistics import ModelStatistics
 
@@ -18,7 +18,7 @@ class Counted:
 
     def retire(self, replica: str, statistics: Iterable[ModelStatistics]) -> None:
         """Keep what a replica had counted when it went."""
-        self._recent[replica] = tuple(statistics)
+        self._recent[replica] = tuple(replace(item, schedulers=()) for item in statistics)
         if len(self._recent) > RECENT:
             merge(self._older, self._recent.pop(next(iter(self._recent))))
 

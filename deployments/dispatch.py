@@ -1,8 +1,7 @@
 """The ingress side of the hop to a runner: which requests travel together, their deadlines, and what failures mean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -16,18 +15,22 @@ from trygon.models.execution import shape_key
 from trygon.models.routing import RoutedVersion
 from trygon.models.tensors import InferRequest, InferResponse
 
+ABANDON_S = 0.02
+"""How long abandoned requests of a runner are gathered: each word about them goes to all of its replicas."""
+
 
 class Dispatch:
     """Sends requests to the runner deployments. `runners` holds a deployment handle by name."""
 
     def __init__(
-        self, runners: Mapping[str, Any], *, request_timeout_s: float, coalescing: Coalescing | None = None
+        self,
+        runners: Mapping[str, Any],
+        *,
+        request_timeout_s: float,
+        coalescing: Coalescing | None = None,
+        abandon_s: float = ABANDON_S,
     ) -> None:
-        # Pickle is quicker than the default, cloudpickle, and what travels here are Trygon's own plain classes.
-        self._infer: dict[str, Callable[[InferCall], Awaitable[list[InferOutcome]]]] = {
-            name: partial(call, handle.options(request_serialization="pickle", response_serialization="pickle").infer)
-            for name, handle in runners.items()
-        }
+        self._runners = {name: _Runner(handle, abandon_s) for name, handle in runners.items()}
         self._request_timeout_s = request_timeout_s
         self._coalescing = coalescing or Coalescing()
 
@@ -50,7 +53,7 @@ class Dispatch:
             request,
             rows,
             max_rows=description.max_batch_size if description and description.shares else 1,
-            send=partial(self._send, routed),
+            line=_Line(self._runners[routed.runner], routed),
         )
         try:
             async with asyncio.timeout(timeout_s):
@@ -68,11 +71,49 @@ class Dispatch:
             raise outcome
         return outcome
 
-    async def _send(self, routed: RoutedVersion, requests: Sequence[InferRequest]) -> Sequence[InferOutcome]:
-        status = routed.status
-        return await self._infer[routed.runner](
-            InferCall(status.model, status.version, status.generation, tuple(requests))
+
+class _Runner:
+    """The handle of one runner deployment, and the requests in it that nobody waits for any more."""
+
+    def __init__(self, handle: Any, abandon_s: float) -> None:
+        # Pickle is quicker than the default, cloudpickle, and what travels here are Trygon's own plain classes.
+        self._handle = handle.options(request_serialization="pickle", response_serialization="pickle")
+        self._abandon_s = abandon_s
+        self._abandoned: list[tuple[str, int]] = []
+
+    async def infer(self, infer_call: InferCall) -> list[InferOutcome]:
+        outcomes: list[InferOutcome] = await call(self._handle.infer, infer_call)
+        return outcomes
+
+    def abandon(self, call_id: str, index: int) -> None:
+        if not self._abandoned:
+            asyncio.get_running_loop().call_later(self._abandon_s, self._tell)
+        self._abandoned.append((call_id, index))
+
+    def _tell(self) -> None:
+        """Tell all replicas, since nobody knows which one has the calls; it does no harm if this gets lost."""
+        abandoned, self._abandoned = self._abandoned, []
+        telling = asyncio.ensure_future(
+            self._handle.broadcast("abandon", abandoned).results_async(return_exceptions=True)
         )
+        telling.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
+class _Line:
+    """Implements coalescing.Line for one version."""
+
+    def __init__(self, runner: _Runner, routed: RoutedVersion) -> None:
+        self._runner = runner
+        self._routed = routed
+
+    async def send(self, call: str, requests: Sequence[InferRequest]) -> Sequence[InferOutcome]:
+        status = self._routed.status
+        return await self._runner.infer(
+            InferCall(call, status.model, status.version, status.generation, tuple(requests))
+        )
+
+    def abandon(self, call: str, index: int) -> None:
+        self._runner.abandon(call, index)
 
 
 def _unavailable(error: Exception, routed: RoutedVersion) -> InferenceError:

@@ -13,9 +13,8 @@ from trygon.deployments.batching import BatchingPolicy
 from trygon.deployments.item import Item
 from trygon.deployments.scheduler import Scheduler
 from trygon.errors import ErrorCode, InferenceError
-from trygon.models.backends.base import LoadedModel, Placement
+from trygon.models.backends.base import LoadedModel
 from trygon.models.execution import Execution, Executor, shape_key
-from trygon.models.proto.model_config_pb2 import ModelConfig
 from trygon.models.signature import RequestCheck
 from trygon.models.statistics import BatchStatistics, ModelStatistics
 from trygon.models.tensors import InferRequest, InferResponse
@@ -31,7 +30,7 @@ ones decides, so one that is unexpectedly long holds up the loop once."""
 
 
 class ModelInstance:
-    """A loaded version. `infer` may be called concurrently; `close` waits for what is under way.
+    """A loaded version. `submit` requests at any time; `close` waits for what is under way.
 
     `batch` is Ray Serve's decorator, or a stand-in where there is no replica around.
     """
@@ -40,36 +39,43 @@ class ModelInstance:
         self,
         spec: VersionSpec,
         model: LoadedModel,
-        config: ModelConfig,
+        policy: BatchingPolicy,
         description: ModelDescription,
-        placement: Placement,
         *,
         batch: Callable[..., Any] = serve.batch,
     ) -> None:
         self.spec = spec
         self.description = description
-        self.statistics = ModelStatistics(spec.model, spec.version)
+        self._statistics = ModelStatistics(spec.model, spec.version)
         self._model = model
         self._check = RequestCheck(spec.model, description)
         self._execute = Executor(model, description, spec.model, str(spec.version))
-        self._threads = ThreadPoolExecutor(placement.instances, thread_name_prefix=f"{spec.model}-{spec.version}")
+        self._threads = ThreadPoolExecutor(policy.instances, thread_name_prefix=f"{spec.model}-{spec.version}")
         self._recent_ns = 4 * SHORT_NS
-        self._run_released: RunBatch = self._batched(batch, placement.instances)
-        policy = BatchingPolicy.from_config(config, placement.instances)
+        self._run_released: RunBatch = self._batched(batch, policy.instances)
         self._scheduler = Scheduler(policy, self._run_released)
 
-    async def infer(self, requests: Sequence[InferRequest], *, checked_for: str) -> list[Outcome]:
-        """Run requests, each in some batch; return a response or an error for each, in order.
+    @property
+    def statistics(self) -> ModelStatistics:
+        """What this version has done since it was loaded, and the state of its scheduler."""
+        self._statistics.schedulers = (self._scheduler.snapshot(),)
+        return self._statistics
+
+    def submit(self, requests: Sequence[InferRequest], *, checked_for: str) -> list[Item]:
+        """Queue requests; await their `outcomes`. Cancel an item to give one up.
 
         `checked_for` names the generation whose tensors they were checked against; they are checked again if that is
         not this one.
         """
         check = checked_for != self.spec.generation
-        items = [self._submit(request, check=check) for request in requests]
+        return [self._submit(request, check=check) for request in requests]
+
+    async def outcomes(self, items: Sequence[Item]) -> list[Outcome]:
+        """Return a response or an error for each item, in order. Cancelling this gives all of them up."""
         outcomes = await asyncio.gather(*items, return_exceptions=True)
         for item in items:
             if not item.started_at_ns:  # refused, or given up in the queue; the others were counted as they ran
-                self.statistics.fail.add(time.monotonic_ns() - item.enqueued_at_ns)
+                self._statistics.fail.add(time.monotonic_ns() - item.enqueued_at_ns)
         return [outcome if isinstance(outcome, InferResponse) else self._as_error(outcome) for outcome in outcomes]
 
     async def close(self) -> None:
@@ -124,13 +130,13 @@ class ModelInstance:
         except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the replica
             if len(batch) > 1:
                 return [outcome for item in batch for outcome in await self._run_batch([item])]
-            self.statistics.fail.add(time.monotonic_ns() - batch[0].enqueued_at_ns)
+            self._statistics.fail.add(time.monotonic_ns() - batch[0].enqueued_at_ns)
             return [self._as_error(error)]
         self._count(batch, execution)
         return execution.responses
 
     def _count(self, batch: Sequence[Item], execution: Execution) -> None:
-        statistics, now_ns = self.statistics, time.monotonic_ns()
+        statistics, now_ns = self._statistics, time.monotonic_ns()
         statistics.last_inference = time.time_ns() // 1_000_000
         statistics.inference_count += execution.rows
         statistics.execution_count += 1
@@ -151,6 +157,8 @@ class ModelInstance:
     def _as_error(self, error: BaseException) -> InferenceError:
         if isinstance(error, InferenceError):
             return error
+        if isinstance(error, asyncio.CancelledError):
+            return InferenceError(ErrorCode.REQUEST_CANCELLED, "the caller left before its turn came")
         message = f"model '{self.spec.model}' failed: {type(error).__name__}: {error}"
         return InferenceError(ErrorCode.RUNNER_EXECUTION_FAILED, message, model=self.spec.model)
 

@@ -55,8 +55,12 @@ class Routes:
 
 @dataclass(frozen=True, slots=True)
 class InferCall:
-    """One or more requests for the same loaded version; `generation` is the one they were checked against."""
+    """One or more requests for the same loaded version; `generation` is the one they were checked against.
 
+    `id` is the call's own: requests of it are given up by their place in it.
+    """
+
+    id: str
     model: str
     version: int
     generation: str

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import serve
 
+from trygon.deployments.batching import BatchingPolicy
 from trygon.deployments.calls import Connect, connect, detach
 from trygon.deployments.instance import ModelInstance
+from trygon.deployments.item import Item
 from trygon.deployments.messages import Desired, InferCall, InferOutcome, ReplicaReport
 from trygon.deployments.residents import Residents
 from trygon.errors import InferenceError
@@ -47,13 +49,14 @@ class Runner:
     `connect` and `batch` are Serve's, or stand-ins where there is no Serve around.
     """
 
-    async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
+    async def __init__(  # type: ignore[misc]  # noqa: PLR0913 - Serve awaits constructors; one argument per setting
         self,
         name: str,
         *,
         threads: int,
         load_timeout_s: float,
         default_max_batch_size: int,
+        cohort_hold: bool = True,
         replica: str = "",
         connect: Connect = connect,
         batch: Callable[..., Any] = serve.batch,
@@ -65,12 +68,17 @@ class Runner:
         self._replica = replica or serve.get_replica_context().replica_id.unique_id
         self._threads = threads
         self._default_max_batch_size = default_max_batch_size
+        self._cohort_hold = cohort_hold
         self._control = connect(CONTROL)
         self._residents = Residents(self._load, self._changed, load_timeout_s=load_timeout_s)
-        # In this thread: importing a runtime in the thread of a load, beside all that a starting replica imports, has
-        # left TensorFlow half imported.
-        backend(BACKENDS[name.rpartition("-")[0]])
+        # Before requests come: importing TensorFlow holds the interpreter for seconds. A runtime that cannot be
+        # imported is the reason why its models cannot be loaded, and no reason to take the application down.
+        try:
+            backend(BACKENDS[name.rpartition("-")[0]])
+        except Exception:
+            logger.exception("the runtime of %s cannot be imported", name)
         self._known = ("", -1)
+        self._calls: dict[str, Sequence[Item]] = {}
         self._sequence = 0
         self._serving = False
         self._reporting: asyncio.Task[None] | None = None
@@ -88,7 +96,18 @@ class Runner:
             instance = await self._residents.find(call.model, call.version)
         except InferenceError as error:
             return [error] * len(call.requests)
-        return await instance.infer(call.requests, checked_for=call.generation)
+        items = instance.submit(call.requests, checked_for=call.generation)
+        self._calls[call.id] = items
+        try:
+            return await instance.outcomes(items)
+        finally:
+            del self._calls[call.id]
+
+    async def abandon(self, members: Sequence[tuple[str, int]]) -> None:
+        """Forget requests, by call and place in it, that nobody waits for any more; what runs already goes on."""
+        for call, index in members:
+            if call in self._calls:
+                self._calls[call][index].cancel()
 
     async def apply(self, desired: Desired) -> ReplicaReport:
         """Become what is desired, unless something newer is known; report at once, while loads go on."""
@@ -154,7 +173,8 @@ class Runner:
             model = with_reshape(model, config)
             for batch in warmup_batches(config, Path(spec.model_path)):
                 model.run(batch, [output.name for output in config.output])
-            return ModelInstance(spec, model, config, description, placement, batch=self._batch)
+            policy = BatchingPolicy.from_config(config, placement.instances, cohort_hold=self._cohort_hold)
+            return ModelInstance(spec, model, policy, description, batch=self._batch)
         except BaseException:
             model.close()
             raise

@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,33 +15,10 @@ from trygon.deployments.item import Item, member_error
 from trygon.deployments.ordering import ResponseOrder
 from trygon.deployments.queueing import ModelQueue
 from trygon.errors import ErrorCode, InferenceError
+from trygon.models.statistics import SchedulerState
 
 Run = Callable[[Sequence[Item]], Awaitable[Sequence[Any]]]
 """Executes one batch on a free instance; returns each item's result, or an exception in its place, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerSnapshot:
-    """What a scheduler is doing and what it has learned.
-
-    `waiting_tenants` counts a tenant once per priority level. `return_rate` is the share of callers that come back
-    within `hold_window_s` of their answer, `execution_s` the recent execution time and `fixed_s` its part that does
-    not grow with the batch. `holds` counts the releases that were held, `held_s` is their time together.
-    """
-
-    waiting_requests: int
-    waiting_rows: int
-    waiting_tenants: int
-    running: int
-    instances: int
-    hold_enabled: bool
-    holding: bool
-    hold_window_s: float
-    return_rate: float
-    execution_s: float
-    fixed_s: float
-    holds: int
-    held_s: float
 
 
 class Scheduler:
@@ -159,10 +135,10 @@ class Scheduler:
         self._release_soon()
         await self._idle.wait()
 
-    def snapshot(self) -> SchedulerSnapshot:
+    def snapshot(self) -> SchedulerState:
         """Return what the scheduler is doing and what it has learned."""
         hold = self._hold
-        return SchedulerSnapshot(
+        return SchedulerState(
             waiting_requests=self._queue.size,
             waiting_rows=self._queue.rows,
             waiting_tenants=self._queue.tenants,

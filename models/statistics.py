@@ -37,12 +37,37 @@ class BatchStatistics:
         self.compute_output.merge(other.compute_output)
 
 
+@dataclass(frozen=True, slots=True)
+class SchedulerState:
+    """What the scheduler of one replica is doing, and what it has learned of its callers.
+
+    `waiting_tenants` counts a tenant once per priority level. `return_rate` is the share of callers that come back
+    within `hold_window_s` of their answer, `execution_s` the recent execution time and `fixed_s` its part that does
+    not grow with the batch. `holds` counts the releases that were held, `held_s` is their time together.
+    """
+
+    waiting_requests: int
+    waiting_rows: int
+    waiting_tenants: int
+    running: int
+    instances: int
+    hold_enabled: bool
+    holding: bool
+    hold_window_s: float
+    return_rate: float
+    execution_s: float
+    fixed_s: float
+    holds: int
+    held_s: float
+
+
 @dataclass(slots=True)
 class ModelStatistics:
     """All that a model version did since it was loaded.
 
     `last_inference` is in milliseconds since the epoch; `inference_count` counts rows, `execution_count` counts runs
-    of the model, and each `Duration` below counts requests. `batches` is keyed by rows per execution.
+    of the model, and each `Duration` below counts requests. `batches` is keyed by rows per
+    execution. `schedulers` are the states of the replicas' schedulers as they were last heard of.
     """
 
     model: str
@@ -59,6 +84,7 @@ class ModelStatistics:
     cache_hit: Duration = field(default_factory=Duration)
     cache_miss: Duration = field(default_factory=Duration)
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
+    schedulers: tuple[SchedulerState, ...] = ()
 
     def merge(self, other: Self) -> None:
         """Add what another replica did with the same version."""
@@ -69,6 +95,7 @@ class ModelStatistics:
             getattr(self, name).merge(getattr(other, name))
         for rows, batch in other.batches.items():
             self.batches.setdefault(rows, BatchStatistics()).merge(batch)
+        self.schedulers += other.schedulers
 
 
 DURATIONS = (

@@ -39,7 +39,8 @@ class ModelDescription:
     """What a loaded version looks like from outside.
 
     `config` is the serialised, completed `ModelConfig`. Shapes of `inputs` and `outputs` start with -1 when
-    `max_batch_size` is 1 or more. `shares` says whether requests may share a batch. `labels` maps an output's name to its class labels, in class order.
+    `max_batch_size` is 1 or more. `shares` says whether requests may
+    share a batch. `labels` maps an output's name to its class labels, in class order.
     """
 
     platform: str

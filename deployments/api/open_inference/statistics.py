@@ -1,5 +1,6 @@
 """The statistics extension: a version's statistics as Triton's JSON and as its protobuf message."""
 
+from dataclasses import asdict
 from typing import Any
 
 from trygon.deployments.api.proto import grpc_service_pb2 as pb
@@ -24,6 +25,8 @@ def statistics_json(statistics: ModelStatistics) -> dict[str, Any]:
             for rows in sorted(statistics.batches)
         ],
         "memory_usage": [],
+        # Ours: Triton has nothing of the kind, and its clients pass over what they do not know.
+        "schedulers": [asdict(state) for state in statistics.schedulers],
     }
 
 

@@ -22,8 +22,14 @@ class Runner:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.answers: list[asyncio.Future[Sequence[Any]]] = []
+        self.ids: list[str] = []
+        self.abandoned: list[tuple[str, int]] = []
 
-    async def __call__(self, requests: Sequence[InferRequest]) -> Sequence[Any]:
+    def abandon(self, call: str, index: int) -> None:
+        self.abandoned.append((call, index))
+
+    async def send(self, call: str, requests: Sequence[InferRequest]) -> Sequence[Any]:
+        self.ids.append(call)
         self.calls.append([request.id for request in requests])
         answer: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
         self.answers.append(answer)
@@ -41,7 +47,7 @@ class Runner:
 def submitter(coalescing: Coalescing, runner: Runner, *, max_rows: int = 8) -> Callable[..., Member]:
     def submit(identity: str, rows: int = 1, group: str = "m") -> Member:
         request = InferRequest("m", (), id=identity)
-        return coalescing.submit(group, request, rows, max_rows=max_rows, send=runner)
+        return coalescing.submit(group, request, rows, max_rows=max_rows, line=runner)
 
     return submit
 
@@ -173,6 +179,7 @@ async def test_who_leaves_under_way_does_not_take_the_others_along(runner: Runne
     assert not gone.cancel()
     await settle()
     assert not runner.answers[0].cancelled()
+    assert runner.abandoned == [(runner.ids[0], 0)]
     runner.answer(0)
     assert await stays == "stays"
 
@@ -198,21 +205,23 @@ async def test_a_departure_that_all_have_left_is_none(runner: Runner) -> None:
     assert runner.calls == []
 
 
-async def test_a_call_does_not_belong_to_the_context_of_a_request(runner: Runner) -> None:
+async def test_a_call_does_not_belong_to_the_context_of_a_request() -> None:
     import contextvars  # noqa: PLC0415 - only this test needs it
 
     request = contextvars.ContextVar("request", default="none")
     seen: list[str] = []
 
-    async def send(requests: Sequence[InferRequest]) -> Sequence[Any]:
-        seen.append(request.get())
-        return await runner(requests)
+    class Listening(Runner):
+        async def send(self, call: str, requests: Sequence[InferRequest]) -> Sequence[Any]:
+            seen.append(request.get())
+            return await super().send(call, requests)
 
+    runner = Listening()
     request.set("one client's")
     coalescing = Coalescing(max_in_flight=1, max_wait_s=LONG_S)
-    first = coalescing.submit("m", InferRequest("m", (), id="a"), 1, max_rows=8, send=send)
+    first = coalescing.submit("m", InferRequest("m", (), id="a"), 1, max_rows=8, line=runner)
     await settle()
-    coalescing.submit("m", InferRequest("m", (), id="b"), 1, max_rows=8, send=send)
+    coalescing.submit("m", InferRequest("m", (), id="b"), 1, max_rows=8, line=runner)
     runner.answer(0)
     await first
     await settle()

@@ -25,11 +25,20 @@ class Handle:
     def __init__(self, behave: Callable[[InferCall], Any]) -> None:
         self.calls: list[InferCall] = []
         self.infer = self
+        self.told: list[Any] = []
         self._behave = behave
 
     def options(self, **given: str) -> Self:
         assert given == {"request_serialization": "pickle", "response_serialization": "pickle"}
         return self
+
+    def broadcast(self, method: str, *arguments: Any) -> Self:
+        self.told.append((method, *arguments))
+        return self
+
+    async def results_async(self, *, return_exceptions: bool) -> list[None]:
+        assert return_exceptions
+        return []
 
     async def remote(self, call: InferCall) -> Any:
         self.calls.append(call)
@@ -60,7 +69,8 @@ ROUTED = RoutedVersion(
 
 def dispatch(handle: Handle, *, request_timeout_s: float = 60) -> Dispatch:
     coalescing = Coalescing(max_wait_s=3600)
-    return Dispatch({"onnx-cpu": handle}, request_timeout_s=request_timeout_s, coalescing=coalescing)
+    runners = {"onnx-cpu": handle}
+    return Dispatch(runners, request_timeout_s=request_timeout_s, coalescing=coalescing, abandon_s=0)
 
 
 def request(identity: str = "", columns: int = 1, **options: Any) -> InferRequest:
@@ -126,3 +136,20 @@ async def test_a_call_that_no_replica_answers_is_a_retryable_error(error: Except
         await dispatch(Handle(fail(error))).infer(ROUTED, request(), 1)
     assert caught.value.code is code
     assert caught.value.code.retryable
+
+
+async def test_replicas_are_told_of_requests_that_nobody_waits_for_any_more() -> None:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    handle = Handle(lambda _: answer)
+    target = dispatch(handle)
+    gone, stays, left = (asyncio.ensure_future(target.infer(ROUTED, request(name), 1)) for name in "abc")
+    while not handle.calls:  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0)
+    gone.cancel()
+    left.cancel()
+    while not handle.told:  # noqa: ASYNC110 - likewise
+        await asyncio.sleep(0)
+    (call,) = handle.calls
+    assert handle.told == [("abandon", [(call.id, 0), (call.id, 2)])]
+    answer.set_result(echo(call))
+    assert (await stays).id == "b"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trygon.deployments.batching import BatchingPolicy
 from trygon.deployments.instance import ModelInstance
 from trygon.errors import ErrorCode, InferenceError
-from trygon.models.backends.base import Placement, Signature
+from trygon.models.backends.base import Signature
 from trygon.models.proto.model_config_pb2 import ModelConfig
 from trygon.models.tensors import Array, Datatype, InferRequest, TensorSpec, from_array, to_array
 from trygon.models.versions import ModelDescription, VersionSpec
@@ -53,7 +54,7 @@ def instance(model: Doubler, *, max_batch_size: int = 4) -> ModelInstance:
     config = ModelConfig(max_batch_size=max_batch_size)
     if max_batch_size:
         config.dynamic_batching.SetInParent()
-    return ModelInstance(spec, model, config, description, Placement(), batch=one_by_one)
+    return ModelInstance(spec, model, BatchingPolicy.from_config(config, 1), description, batch=one_by_one)
 
 
 def one_by_one(run: Callable[[list[Any]], Awaitable[list[Any]]], **options: float) -> Callable[[Any], Awaitable[Any]]:
@@ -71,7 +72,7 @@ def request(*values: float, rows: int = 1) -> InferRequest:
 
 
 async def ask(target: ModelInstance, sent: InferRequest, checked_for: str = "generation") -> list[list[float]]:
-    (response,) = await target.infer([sent], checked_for=checked_for)
+    (response,) = await target.outcomes(target.submit([sent], checked_for=checked_for))
     if isinstance(response, InferenceError):
         raise response
     values: list[list[float]] = to_array(response.outputs[0]).tolist()
@@ -94,6 +95,8 @@ async def test_requests_that_wait_together_run_together() -> None:
     assert statistics.success.count == statistics.queue.count == statistics.compute_infer.count == 5
     assert sum(rows * batch.compute_infer.count for rows, batch in statistics.batches.items()) == 5
     assert statistics.last_inference > 0
+    (scheduler,) = statistics.schedulers
+    assert (scheduler.waiting_requests, scheduler.running, scheduler.hold_enabled) == (0, 0, True)
     await target.close()
 
 
@@ -160,6 +163,24 @@ async def test_a_request_that_was_checked_against_another_generation_is_checked_
         await ask(target, request(1, rows=5), checked_for="older")
     assert caught.value.code is ErrorCode.TENSOR_BATCH_TOO_LARGE
     assert await ask(target, request(1), checked_for="older") == [[2]]
+    await target.close()
+
+
+async def test_a_request_that_is_given_up_in_the_queue_does_not_run() -> None:
+    model = Doubler()
+    target = instance(model, max_batch_size=1)
+    model.gate.clear()
+    first, given_up = target.submit([request(1), request(2)], checked_for="generation")
+    answers = asyncio.ensure_future(target.outcomes([first, given_up]))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    model.gate.set()
+    answered, gone = await answers
+    assert not isinstance(answered, InferenceError)
+    assert isinstance(gone, InferenceError)
+    assert gone.code is ErrorCode.REQUEST_CANCELLED
+    assert model.shapes == [(1, 1)]
+    assert (target.statistics.fail.count, target.statistics.success.count) == (1, 1)
     await target.close()
 
 
