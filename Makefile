@@ -12,10 +12,10 @@ export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-unit check format bench docs proto clean
+.PHONY: help setup serve test test-unit check format bench bench-small docs proto clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: .venv/.synced ## Install everything into .venv
 
@@ -41,7 +41,10 @@ format: .venv/.synced ## Format the code and apply the safe fixes
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: .venv/.synced ## Run the benchmarks one after the other
+bench: .venv/.synced ## Measure Trygon beside other servers (30 min; ARGS=--quick: 2 min; ARGS=--help)
+	@cd benchmarks && ../$(PYTHON) -m field.run $(ARGS)
+
+bench-small: .venv/.synced ## Run the small benchmarks one after the other
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(PYTHON) "$$benchmark" || exit 1; done
 
 docs: .venv/.synced ## Write docs/errors.md anew from the error codes

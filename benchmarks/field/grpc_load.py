@@ -78,7 +78,7 @@ class GrpcConnection:
 
         Raises: ConnectionError when the server has closed the connection.
         """
-        data = self.socket.recv(1 << 20)
+        data = self.socket.recv(1 << 16)
         if not data:
             raise ConnectionError("the server closed the connection")
         buffer = self._buffer + data if self._buffer else data

@@ -23,7 +23,9 @@ Check = Callable[[int, bytes, bytes], str]
 
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _CHUNKED: Final = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
-_RECEIVE_BYTES: Final = 1 << 20
+_SMALL_BYTES: Final = 1 << 16
+_LARGE_BYTES: Final = 1 << 20
+"""recv allocates what it is asked for: 1 MiB for each small answer cost as much as all the rest."""
 _SAMPLE: Final = 64
 """One answer of so many is checked in full; of all, status and length."""
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -71,7 +73,7 @@ class Connection:
 
         Raises: ConnectionError when the server has closed the connection, ValueError for what is not HTTP.
         """
-        data = self.socket.recv(_RECEIVE_BYTES)
+        data = self.socket.recv(_LARGE_BYTES if self._wanted > _SMALL_BYTES else _SMALL_BYTES)
         if not data:
             raise ConnectionError("the server closed the connection")
         if not self.head:
