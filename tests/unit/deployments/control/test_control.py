@@ -21,7 +21,7 @@ async def infer(cluster: Any, model: str, count: int = 1) -> None:
     """Run requests in the first replica of onnx-cpu."""
     (instance, *_) = cluster.deployments["onnx-cpu"].replicas.values()
     request = InferRequest(model, (Tensor("image", Datatype.FP32, (1, 64), bytes(256)),))
-    for outcome in await instance.infer(InferCall(model, 1, "", (request,) * count)):
+    for outcome in await instance.infer(InferCall("call", model, 1, "", (request,) * count)):
         assert not isinstance(outcome, InferenceError), outcome
 
 
