@@ -41,7 +41,7 @@ format: .venv/.synced ## Format the code and apply the safe fixes
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: .venv/.synced ## Measure Trygon beside other servers (30 min; ARGS=--quick: 2 min; ARGS=--help)
+bench: .venv/.synced ## Measure Trygon beside other servers (35 min; ARGS=--quick: 2.5 min; ARGS=--help)
 	@cd benchmarks && ../$(PYTHON) -m field.run $(ARGS)
 
 bench-small: .venv/.synced ## Run the small benchmarks one after the other

@@ -1,6 +1,7 @@
 """The peers' environments: one virtual environment each, made once from pinned requirements and kept."""
 
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -38,6 +39,14 @@ def python_of(name: str) -> Path:
     _uv("--no-config", "pip", "install", "--quiet", "--python", str(python), "--requirement", str(requirements))
     stamp.write_text(wanted)
     return python
+
+
+def version_of(name: str, package: str) -> str:
+    """Return the version of `package` in environment `name`, as its requirements pin it."""
+    if not name:
+        return importlib.metadata.version(package)
+    lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
 
 
 def site_packages(name: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 
 from field.cells import CONSTANT_WORK, Cell
-from field.environments import ROOT
+from field.environments import ROOT, version_of
 from field.measurement import Measurement
 from field.peers import PEERS
 from field.works import WORKS
@@ -95,6 +95,8 @@ def markdown(results: Sequence[Result], about: Mapping[str, Any]) -> str:
         for transport in dict.fromkeys(result.cell.transport for result in of_work):
             text += [f"**{work.title}, {transport}**", ""]
             text += _table([result for result in of_work if result.cell.transport == transport])
+    if versions := _versions(dict.fromkeys(result.server for result in measured)):
+        text += [f"Versions: {versions}.", ""]
     if absent := _absent(results):
         text += ["**Not measured**", "", *absent, ""]
     return "\n".join(text)
@@ -112,8 +114,11 @@ def publish(folder: Path, docs: Path) -> None:
     if not (begin and end):
         raise ValueError(f"{page} has no section between '{BEGIN}' and '{END}'")
     report = (folder / "report.md").read_text()
-    page.write_text(f"{before}{BEGIN}\n\n![Requests per second]({PUBLISHED_PLOT})\n\n{report}\n{END}{after}")
-    shutil.copyfile(folder / "plot.png", docs / PUBLISHED_PLOT)
+    plot = folder / "plot.png"
+    picture = f"![Requests per second]({PUBLISHED_PLOT})\n\n" if plot.exists() else ""
+    page.write_text(f"{before}{BEGIN}\n\n{picture}{report}\n{END}{after}")
+    if picture:
+        shutil.copyfile(plot, docs / PUBLISHED_PLOT)
 
 
 def _table(results: Sequence[Result]) -> list[str]:
@@ -135,6 +140,11 @@ def _shown(result: Result | None) -> str:
     rate, p50, p99, cpu = (result.median(name) for name in ("requests_per_s", "p50_ms", "p99_ms", "cpu_ms"))
     doubtful = " ±" + f"{result.spread() / 2:.0%}" if len(result.rounds) > 1 and result.spread() > 0.2 else ""
     return f"{rate:,.0f}{doubtful} ({p50:.2f} / {p99:.2f}; {cpu:.2f})"
+
+
+def _versions(servers: Iterable[str]) -> str:
+    peers = [PEERS[name] for name in servers if name in PEERS and PEERS[name].package]
+    return ", ".join(f"{peer.package} {version_of(peer.environment, peer.package)}" for peer in peers)
 
 
 def _absent(results: Sequence[Result]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from field.bench import Bench
 from field.cells import POISSON, Cell, Choice, cells
-from field.environments import OUT, ROOT, python_of
+from field.environments import OUT, ROOT, EnvironmentUnavailableError, python_of
 from field.measurement import Measurement
 from field.peers import PEERS, Peer
 from field.peers.base import PROGRAMS, TRANSPORTS
@@ -32,9 +32,11 @@ def main() -> int:
     peers = [PEERS[name] for name in given.servers]
     folder = given.out or OUT / time.strftime("%Y%m%dT%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
+    # Servers would inherit the load generator's cores.
+    server_cpus = given.server_cpus or sorted(os.sched_getaffinity(0))
     if given.load_cpus:
         os.sched_setaffinity(0, given.load_cpus)
-    bench = Bench(OUT / "models", folder, Timing(given.warmup, given.seconds), given.server_cpus)
+    bench = Bench(OUT / "models", folder, Timing(given.warmup, given.seconds), server_cpus)
     broken = bench.prepare([work for work in WORKS if not given.works or work.name in given.works])
     choice = Choice(given.works, given.transports, given.connections)
     plan = {peer.name: [cell for cell in cells(peer, choice) if cell.work.name not in broken] for peer in peers}
@@ -112,13 +114,21 @@ def _finish(folder: Path, results: list[Result], given: argparse.Namespace) -> i
         print("\nNo report: nothing was measured.")
         return 1
     (folder / "report.md").write_text(markdown(results, about))
-    plot = [python_of("plot"), PROGRAMS / "plot.py", folder / "results.json", folder / "plot.png"]
-    subprocess.run(plot, check=True)
+    _plot(folder)
     print(f"\n{folder / 'report.md'}\n{folder / 'plot.png'}\n{folder / 'results.json'}")
     if given.publish:
         publish(folder, ROOT / "docs")
         print("published to docs/performance.md")
     return 0
+
+
+def _plot(folder: Path) -> None:
+    """Draw the plot; a run that took half an hour does not fail for want of it."""
+    try:
+        plot = [python_of("plot"), PROGRAMS / "plot.py", folder / "results.json", folder / "plot.png"]
+        subprocess.run(plot, check=True)
+    except (EnvironmentUnavailableError, OSError, subprocess.CalledProcessError) as error:
+        print(f"no plot: {error}")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -130,8 +140,8 @@ def arguments() -> argparse.ArgumentParser:
     transports = [*TRANSPORTS, POISSON]
     parser.add_argument("--transports", type=_names(transports, ";"), default=[], help=f"of {'; '.join(transports)}")
     parser.add_argument("--connections", type=_numbers, default=[], help="only these numbers of requests in flight")
-    parser.add_argument("--seconds", type=float, default=2.0, help="measured window of a cell")
-    parser.add_argument("--warmup", type=float, default=0.6, help="load before the window")
+    parser.add_argument("--seconds", type=float, default=1.8, help="measured window of a cell")
+    parser.add_argument("--warmup", type=float, default=0.5, help="load before the window")
     parser.add_argument("--rounds", type=int, default=3, help="each server once in a round; medians are reported")
     parser.add_argument("--server-cpus", type=_numbers, default=[], help="pin the servers to these cores")
     parser.add_argument("--load-cpus", type=_numbers, default=[], help="pin the load generator to these cores")

@@ -35,18 +35,20 @@ class Launch:
 class Peer:
     """One server.
 
-    `environment` names its virtual environment ("" is Trygon's), `formats` says what it is sent on which transport,
-    `one_model` that a process serves one model. `max_row_bytes` limits the rows that are worth sending.
+    `environment` names its virtual environment ("" is Trygon's) and `package` what it is in there, `formats` says what it
+    is sent on which transport (None where payload.py makes the message), `one_model` that a process serves one model,
+    `constant` that it answers v2/health/live, `poisson` that it gets the open loop too. `max_row_bytes` is the largest
+    row that is worth sending.
     """
 
     name: str
     title: str
     environment: str = ""
+    package: str = ""
     formats: ClassVar[dict[str, Format | None]]
     one_model: bool = False
     constant: bool = False
     poisson: bool = False
-    batches: bool = True
     max_row_bytes: int = 2**30
 
     def launch(self, works: Sequence[Work], models: Path, scratch: Path, python: Path) -> Launch:

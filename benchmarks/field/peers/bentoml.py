@@ -15,6 +15,7 @@ class BentoML(Peer):
     name = "bentoml"
     title = "BentoML (JSON)"
     environment = "bentoml"
+    package = "bentoml"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: PlainJson("/predict", batched=True)}
     one_model = True
     max_row_bytes = 2**20

@@ -15,8 +15,8 @@ class KServe(Peer):
     name = "kserve"
     title = "KServe SDK"
     environment = "kserve"
+    package = "kserve"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: V2Binary(), GRPC: None}
-    batches = False
 
     def launch(self, works: Sequence[Work], models: Path, scratch: Path, python: Path) -> Launch:
         """See `Peer.launch`."""

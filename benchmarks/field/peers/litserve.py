@@ -15,6 +15,7 @@ class LitServe(Peer):
     name = "litserve"
     title = "LitServe (JSON)"
     environment = "litserve"
+    package = "litserve"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: PlainJson("/predict")}
     one_model = True
     max_row_bytes = 2**20

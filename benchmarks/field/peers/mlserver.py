@@ -27,6 +27,7 @@ class MLServer(Peer):
     name = "mlserver"
     title = "MLServer (JSON)"
     environment = "mlserver"
+    package = "mlserver"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: V2Json(), GRPC: None}
     max_row_bytes = 2**20
 

@@ -15,6 +15,7 @@ class Mosec(Peer):
     name = "mosec"
     title = "mosec (raw bytes)"
     environment = "mosec"
+    package = "mosec"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: RawBytes("/inference")}
     one_model = True
 

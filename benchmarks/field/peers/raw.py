@@ -15,6 +15,7 @@ class Raw(Peer):
     name = "raw"
     title = "ONNX Runtime in a loop"
     environment = "uvicorn"
+    package = "onnxruntime"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: None}
 
     def launch(self, works: Sequence[Work], models: Path, scratch: Path, python: Path) -> Launch:

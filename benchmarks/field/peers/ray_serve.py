@@ -14,6 +14,7 @@ class RayServe(Peer):
 
     name = "ray-serve"
     title = "Ray Serve, stock"
+    package = "ray"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: V2Binary()}
     constant = True
 

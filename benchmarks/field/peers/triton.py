@@ -30,6 +30,7 @@ class Triton(Peer):
     name = "triton"
     title = "Triton (python backend)"
     environment = "triton"
+    package = "nvidia-pytriton"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: V2Binary(), JSON: V2Json(), GRPC: None, STREAM: None}
     constant = True
     poisson = True

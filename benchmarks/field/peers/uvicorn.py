@@ -15,9 +15,9 @@ class Uvicorn(Peer):
     name = "uvicorn"
     title = "uvicorn + ONNX Runtime"
     environment = "uvicorn"
+    package = "uvicorn"
     formats: ClassVar[dict[str, Format | None]] = {HTTP: V2Binary()}
     constant = True
-    batches = False
 
     def launch(self, works: Sequence[Work], models: Path, scratch: Path, python: Path) -> Launch:
         """See `Peer.launch`."""
