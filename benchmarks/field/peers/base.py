@@ -35,10 +35,10 @@ class Launch:
 class Peer:
     """One server.
 
-    `environment` names its virtual environment ("" is Trygon's) and `package` what it is in there, `formats` says what it
-    is sent on which transport (None where payload.py makes the message), `one_model` that a process serves one model,
-    `constant` that it answers v2/health/live, `poisson` that it gets the open loop too. `max_row_bytes` is the largest
-    row that is worth sending.
+    `environment` names its virtual environment ("" is Trygon's) and `package` what it is in there. `formats` says what
+    it is sent on which transport (None where payload.py makes the message), `one_model` that a process serves one
+    model, `constant` that it answers v2/health/live, `poisson` that it gets the open loop too. `max_row_bytes` is the
+    largest row that is worth sending.
     """
 
     name: str
