@@ -1,5 +1,6 @@
 """Trygon, from this working tree, with and without its cohort hold."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,6 @@ from field.models import LIBRARY
 from field.payload import Format, V2Binary, V2Json
 from field.peers.base import GRPC, GRPC_PORT, HTTP, HTTP_PORT, JSON, STREAM, Launch, Peer, v2_ready
 from field.works import Work
-from trygon.settings import Settings
-
-SETTING = "cohort_hold"
 
 
 class Trygon(Peer):
@@ -47,12 +45,10 @@ class TrygonGreedy(Trygon):
 
     def settings(self) -> dict[str, str]:
         """See `Trygon.settings`."""
-        return {f"TRYGON_{SETTING.upper()}": "false"}
+        return {"TRYGON_RUNNERS": json.dumps({"onnx-cpu": {"cohort_hold": False}})}
 
     def cannot(self, work: Work) -> str:
         """See `Peer.cannot`."""
-        if SETTING not in Settings.model_fields:
-            return f"this version has no setting {SETTING}"
         return "" if work.name == "device" else "the hold is for devices whose batches cost as much as single rows"
 
 
