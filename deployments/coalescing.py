@@ -6,6 +6,7 @@ way leave together when one of these returns, when there are enough of them for 
 
 import asyncio
 import contextvars
+import itertools
 import uuid
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ from typing import Any, Protocol
 from trygon.deployments.messages import InferOutcome
 from trygon.errors import ErrorCode, InferenceError
 from trygon.models.tensors import InferRequest
+
+_PROCESS = uuid.uuid4().hex
+_CALLS = itertools.count()
 
 
 class Line(Protocol):
@@ -45,6 +49,13 @@ class Member(asyncio.Future[Any]):
         self.rows = rows
         self.call: _Call | None = None
 
+    def expire(self) -> None:
+        """Give up the outcome because its time is over: whoever awaits it gets a TimeoutError."""
+        if not self.done():
+            self.set_exception(TimeoutError())
+            if self.call:
+                self.call.left(self)
+
     def cancel(self, msg: Any | None = None) -> bool:
         """Give up the outcome. A call that nobody waits for any more is cancelled, work that has not begun included."""
         if not super().cancel(msg):
@@ -60,7 +71,7 @@ class _Call:
     __slots__ = ("_line", "_waiting", "id", "members", "task")
 
     def __init__(self, members: list[Member], line: Line) -> None:
-        self.id = uuid.uuid4().hex
+        self.id = f"{_PROCESS}-{next(_CALLS)}"
         self.members = members
         self._line = line
         self.task: asyncio.Task[Sequence[InferOutcome]] | None = None

@@ -1,6 +1,7 @@
 """What control, runners and ingress tell each other through handles: plain data that pickles."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trygon.errors import InferenceError
 from trygon.models.routing import RoutedVersion
@@ -53,8 +54,7 @@ class Routes:
     missing: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class InferCall:
+class InferCall(NamedTuple):
     """One or more requests for the same loaded version; `generation` is the one they were checked against.
 
     `id` is the call's own: requests of it are given up by their place in it.

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from trygon.deployments.api.open_inference.blocking import BLOCKING_BYTES, run_sized
 from trygon.errors import ErrorCode, InferenceError
@@ -46,6 +47,28 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
             raise _too_large(limit_bytes)
         pieces.append(piece)
     return b"".join(pieces)
+
+
+async def read_plain_body(receive: Receive, declared: bytes, limit_bytes: int) -> bytes:
+    """Return the body of a request that is not compressed; `declared` is its Content-Length, if it has one.
+
+    Raises: REQUEST_BODY_TOO_LARGE, REQUEST_CANCELLED.
+    """
+    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit_bytes):
+        raise _too_large(limit_bytes)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _hung_up()
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def accepted_encoding(accept_encoding: str | None) -> Encoding | None:
@@ -93,7 +116,7 @@ async def _capped(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
                 raise _too_large(limit_bytes)
             yield chunk
     except ClientDisconnect:
-        raise InferenceError(ErrorCode.REQUEST_CANCELLED, "the caller hung up while sending its body") from None
+        raise _hung_up() from None
 
 
 async def _decompressed(chunks: AsyncIterator[bytes], encoding: Encoding) -> AsyncIterator[bytes]:
@@ -121,6 +144,10 @@ def _too_large(limit_bytes: int) -> InferenceError:
     return InferenceError(
         ErrorCode.REQUEST_BODY_TOO_LARGE, f"the body is larger than {limit_bytes} bytes", limitBytes=limit_bytes
     )
+
+
+def _hung_up() -> InferenceError:
+    return InferenceError(ErrorCode.REQUEST_CANCELLED, "the caller hung up while sending its body")
 
 
 def _invalid(encoding: Encoding, reason: str) -> InferenceError:

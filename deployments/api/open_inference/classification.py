@@ -1,7 +1,6 @@
 """Triton's classification extension: an output as its top classes, each a string "score:index" or with its label."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -65,7 +64,7 @@ def _classified(response: InferResponse, wanted: dict[str, int], description: Mo
         else tensor
         for tensor in response.outputs
     )
-    return replace(response, outputs=tuple(outputs))
+    return response._replace(outputs=tuple(outputs))
 
 
 def _class(score: Array, index: int, labels: Sequence[str], datatype: Datatype) -> str:

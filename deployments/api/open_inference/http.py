@@ -45,19 +45,31 @@ class OpenInferenceHttp:
         started_ns = time.perf_counter_ns()
         body = await read_body(request, self._max_body_bytes)
         header_length = request.headers.get(http_codec.HEADER_LENGTH)
-        inference = await run_sized(len(body), http_codec.decode, *_model(request), body, header_length)
-        response = await classification.infer(self._data_plane(), inference.request)
-        size = sum(len(tensor.data) for tensor in response.outputs)
-        answer, answer_header_length = await run_sized(size, http_codec.encode, response, inference)
-        headers = {"Server-Timing": _server_timing(response, time.perf_counter_ns() - started_ns)}
-        if answer_header_length is not None:
-            headers["Inference-Header-Content-Length"] = str(answer_header_length)
+        answer, headers = await self.answer(*_model(request), body, header_length, started_ns)
         encoding = accepted_encoding(request.headers.get("accept-encoding"))
         compressed = await compress(answer, encoding) if encoding else None
         if encoding and compressed:
             headers |= {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-        media_type = "application/json" if answer_header_length is None else "application/octet-stream"
-        return Response(compressed or answer, media_type=media_type, headers=headers)
+        return Response(compressed or answer, headers=headers)
+
+    async def answer(
+        self, model: str, version: str, body: bytes, header_length: str | None, started_ns: int
+    ) -> tuple[bytes, dict[str, str]]:
+        """Return the answer's body and headers for an inference request's body.
+
+        `header_length` is the header of that name, `started_ns` the performance counter when the request began.
+        """
+        inference = await run_sized(len(body), http_codec.decode, model, version, body, header_length)
+        response = await classification.infer(self._data_plane(), inference.request)
+        size = sum(len(tensor.data) for tensor in response.outputs)
+        answer, answer_header_length = await run_sized(size, http_codec.encode, response, inference)
+        headers = {"Server-Timing": _server_timing(response, time.perf_counter_ns() - started_ns)}
+        if answer_header_length is None:
+            headers["Content-Type"] = "application/json"
+        else:
+            headers["Content-Type"] = "application/octet-stream"
+            headers["Inference-Header-Content-Length"] = str(answer_header_length)
+        return answer, headers
 
     async def server_metadata(self, request: Request) -> Response:
         """Tell the server's name, version and extensions."""

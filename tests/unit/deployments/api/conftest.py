@@ -197,11 +197,17 @@ def data_plane() -> InMemoryDataPlane:
     return InMemoryDataPlane()
 
 
-@pytest.fixture
-def http(data_plane: InMemoryDataPlane) -> httpx.AsyncClient:
-    """A client of the HTTP application without a socket between: for input that no real client would send."""
+@pytest.fixture(params=["routed", "shortcut"])
+def http(data_plane: InMemoryDataPlane, request: pytest.FixtureRequest) -> httpx.AsyncClient:
+    """A client of the HTTP application without a socket between: for input that no real client would send.
+
+    Inference takes the application's shortcut only if the client leaves the answer's compression unsaid.
+    """
     application = http_application(lambda: data_plane, server_name="trygon", max_body_bytes=MAX_BODY_BYTES)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://trygon")
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://trygon")
+    if request.param == "shortcut":
+        del client.headers["accept-encoding"]
+    return client
 
 
 @pytest.fixture(scope="session")

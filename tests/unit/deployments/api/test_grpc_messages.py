@@ -148,8 +148,7 @@ async def test_the_parameters_of_an_answer_keep_their_types(stub: Any, data_plan
 
     async def answer_with_parameters(request: Any) -> Any:
         response = await infer(request)
-        response.parameters.update(given)
-        return response
+        return response._replace(parameters=given)
 
     data_plane.infer = answer_with_parameters
     response = await stub.ModelInfer(message(raw=[bytes(8)]))

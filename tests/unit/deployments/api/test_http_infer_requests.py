@@ -359,8 +359,7 @@ async def test_the_parameters_of_an_answer_are_told(http: httpx.AsyncClient, dat
 
     async def answer_with_parameters(request: Any) -> Any:
         response = await infer(request)
-        response.parameters["mine"] = 1.5
-        return response
+        return response._replace(parameters={"mine": 1.5})
 
     data_plane.infer = answer_with_parameters
     response = await http.post(FP32, json={"inputs": [tensor()]})
