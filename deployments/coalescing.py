@@ -37,6 +37,12 @@ MAX_IN_FLIGHT = 2
 MAX_WAIT_S = 0.002
 """Longest a request waits to travel with others."""
 
+LONG_CALL_S = 0.008
+"""Calls that take longer than this are not worth waiting for: the others then leave `LONG_CALL_GAP_S` apart. Two
+milliseconds more for each round trip would keep callers from coming back in time for the next batch."""
+
+LONG_CALL_GAP_S = 0.001
+
 
 class Member(asyncio.Future[Any]):
     """One request's place in a call, and the future of its outcome. Cancel it to leave."""
@@ -113,6 +119,8 @@ class Coalescer:
         self._waiting: list[Member] = []
         self._rows = 0
         self._in_flight = 0
+        self._call_s = 0.0
+        self._departed_at = 0.0
         self._departure: asyncio.Handle | None = None
         self._departs_soon = False
 
@@ -135,7 +143,10 @@ class Coalescer:
             # hangs up, and this one is many requests' call.
             self._departure = self._loop.call_soon(self._depart, context=contextvars.Context())
         elif not self._departure:
-            self._departure = self._loop.call_later(self._max_wait_s, self._depart, context=contextvars.Context())
+            wait_s = self._max_wait_s
+            if self._call_s > LONG_CALL_S:
+                wait_s = min(wait_s, max(0.0, self._departed_at + LONG_CALL_GAP_S - self._loop.time()))
+            self._departure = self._loop.call_later(wait_s, self._depart, context=contextvars.Context())
 
     def _depart(self) -> None:
         """Send all that wait, in as many calls as they fill."""
@@ -160,11 +171,14 @@ class Coalescer:
     def _start(self, members: list[Member]) -> None:
         call = _Call(members, self._line)
         self._in_flight += 1
+        self._departed_at = self._loop.time()
         call.task = asyncio.ensure_future(self._line.send(call.id, [member.request for member in members]))
-        call.task.add_done_callback(lambda task: self._finish(call, task))
+        started_at = self._departed_at
+        call.task.add_done_callback(lambda task: self._finish(call, task, started_at))
 
-    def _finish(self, call: _Call, task: "asyncio.Task[Sequence[InferOutcome]]") -> None:
+    def _finish(self, call: _Call, task: "asyncio.Task[Sequence[InferOutcome]]", started_at: float) -> None:
         self._in_flight -= 1
+        self._call_s += 0.2 * (self._loop.time() - started_at - self._call_s)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         for index, member in enumerate(call.members):
             member.call = None

@@ -16,8 +16,13 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-HOLD_FRACTION = 0.1
-"""Longest hold as a share of the recent execution time."""
+HOLD_FRACTION = 0.6
+"""Longest hold as a share of the recent execution time. A hold ends when the cohort is back, usually long before: the
+round trip through HAProxy, ingress and a handle call takes 3 ms for one caller and 10 ms for 30 (two cores), so that a
+tenth of a 20 ms execution would end each hold just before it pays."""
+
+RETURN_MARGIN = 1.5
+"""The window as a multiple of the time that cohorts have needed to come back."""
 
 MAX_HOLD_NS = 100_000_000
 """Longest hold of all: no network's round trip is longer than this."""
@@ -42,6 +47,8 @@ class _Cohort:
     window_ns: int
     rows: int
     returned: int = 0
+    back_ns: int = 0
+    """When the last of them was back; 0 until then."""
 
 
 class Ewma:
@@ -97,7 +104,17 @@ class CohortHold:
     All times are nanoseconds of one clock. The state is one open cohort per instance at most.
     """
 
-    __slots__ = ("_arrived", "_counted_from_ns", "_open", "_rate", "_rows", "enabled", "execution", "return_rate")
+    __slots__ = (
+        "_arrived",
+        "_counted_from_ns",
+        "_open",
+        "_rate",
+        "_return_ns",
+        "_rows",
+        "enabled",
+        "execution",
+        "return_rate",
+    )
 
     def __init__(self, *, enabled: bool) -> None:
         self.enabled = enabled
@@ -106,6 +123,7 @@ class CohortHold:
         self.return_rate = 0.0
         self._rate = Ewma(_SMOOTHING)
         self._rows = Ewma(_SMOOTHING)
+        self._return_ns = Ewma(_SMOOTHING)
         self._open: deque[_Cohort] = deque()
         self._arrived = 0
         self._counted_from_ns = 0
@@ -114,6 +132,8 @@ class CohortHold:
     def window_ns(self) -> int:
         """Longest hold at the recent execution time; 0 for models too fast for it."""
         window_ns = min(int(HOLD_FRACTION * self.execution.recent_ns.value), MAX_HOLD_NS)
+        if self._return_ns.value:
+            window_ns = min(window_ns, max(MIN_HOLD_NS, int(RETURN_MARGIN * self._return_ns.value)))
         return window_ns if window_ns >= MIN_HOLD_NS else 0
 
     def arrived(self, rows: int, shape_key: Hashable, now_ns: int) -> None:
@@ -124,6 +144,8 @@ class CohortHold:
         for cohort in self._open:
             if now_ns < cohort.ends_ns and cohort.returned < cohort.rows and cohort.shape_key == shape_key:
                 cohort.returned += rows
+                if cohort.returned >= cohort.rows:
+                    cohort.back_ns = now_ns
                 return
 
     def answered(self, answered_rows: int, batch_rows: int, shape_key: Hashable, now_ns: int, duration_ns: int) -> None:
@@ -152,15 +174,17 @@ class CohortHold:
                 expected += cohort.rows
                 returned += cohort.returned
                 until_ns = max(until_ns, cohort.ends_ns)
-        if not expected:
+        if not until_ns:
             return 0
-        # Asked as it stood when the answers left, so that a hold once begun also waits for the last to return.
+        # Alternating halves keep each caller for two executions, merged ones for one and the idle time: what is saved
+        # is one execution's fixed cost, as far as callers do come back. That must outweigh the instance's idle time.
+        # Few who are expected save less than the many who wait for them lose. All of this as it stood when the
+        # answers left, so that a hold once begun also waits for the last to return.
         others = max(0, waiting_rows - returned)
         joining = min(expected * self.return_rate, max_rows - others)
-        # The merge saves the fixed cost once for the rows that join, as a share of the batch; that must outweigh
-        # twice the time for which the instance is idle, because either side is an estimate.
-        gain_ns = self.execution.fixed_ns * joining / (others + joining)
-        return until_ns if gain_ns > 2 * self.window_ns else 0
+        gain_ns = self.execution.fixed_ns * self.return_rate * min(1.0, 2 * joining / (others + joining))
+        idle_ns = min(self._return_ns.value or self.window_ns, self.window_ns)
+        return until_ns if gain_ns > idle_ns else 0
 
     def _learn(self, cohort: _Cohort) -> None:
         # Large cohorts say more: lock-in also takes the form of one row and all the others in turn.
@@ -169,3 +193,8 @@ class CohortHold:
         returned = min(cohort.returned, cohort.rows) / cohort.rows
         by_chance = min(1.0, self._rate.value * cohort.window_ns / cohort.rows)
         self.return_rate += weight * (max(0.0, returned - by_chance) - self.return_rate)
+        if cohort.back_ns:
+            self._return_ns.add(cohort.back_ns - (cohort.ends_ns - cohort.window_ns))
+        elif self._return_ns.value:
+            # They may be slower now than the window allows to see: let it grow again.
+            self._return_ns.add(min(1.2 * self._return_ns.value, cohort.window_ns))

@@ -2,19 +2,28 @@ import random
 
 import pytest
 
-from trygon.deployments.cohort import MAX_HOLD_NS, CohortHold, ExecutionTime
+from trygon.deployments.cohort import HOLD_FRACTION, MAX_HOLD_NS, MIN_HOLD_NS, CohortHold, ExecutionTime
 
 MS = 1_000_000
 
 
-def halves(hold: CohortHold, *, rows: int = 4, returns: int = 4, cycles: int = 10, execution_ms: int = 20) -> int:
-    """Let two cohorts alternate; `returns` of each come back within a millisecond. Return the end's time."""
-    now_ns = MS
+def halves(
+    hold: CohortHold,
+    *,
+    rows: int = 4,
+    returns: int = 4,
+    cycles: int = 10,
+    execution_ms: int = 20,
+    return_ns: int = MS // 2,
+    start_ns: int = MS,
+) -> int:
+    """Let two cohorts alternate; `returns` of each come back within `return_ns`. Return the end's time."""
+    now_ns = start_ns
     for _ in range(cycles):
         now_ns += execution_ms * MS
         hold.answered(rows, rows, "s", now_ns, execution_ms * MS)
         for _ in range(returns):
-            hold.arrived(1, "s", now_ns + MS // 2)
+            hold.arrived(1, "s", now_ns + return_ns)
     now_ns += execution_ms * MS
     hold.answered(rows, rows, "s", now_ns, execution_ms * MS)
     return now_ns
@@ -24,7 +33,19 @@ def test_callers_who_return_are_held_for() -> None:
     hold = CohortHold(enabled=True)
     now_ns = halves(hold)
     assert hold.return_rate > 0.5
-    assert hold.until("s", 4, 32, now_ns) == now_ns + 2 * MS
+    assert hold.until("s", 4, 32, now_ns) == now_ns + MIN_HOLD_NS
+
+
+def test_the_hold_is_as_long_as_callers_need_to_come_back() -> None:
+    hold = CohortHold(enabled=True)
+    assert hold.window_ns == 0
+    now_ns = halves(hold, returns=0, cycles=1)
+    assert hold.window_ns == HOLD_FRACTION * 20 * MS
+    now_ns = halves(hold, return_ns=4 * MS, cycles=30, start_ns=now_ns)
+    assert hold.window_ns == pytest.approx(6 * MS, rel=0.1)
+    assert hold.until("s", 4, 32, now_ns) == now_ns + hold.window_ns
+    halves(hold, return_ns=7 * MS, cycles=30, start_ns=now_ns)
+    assert hold.window_ns == pytest.approx(10.5 * MS, rel=0.1)
 
 
 def test_nobody_is_held_before_anything_is_known() -> None:
@@ -58,8 +79,9 @@ def test_nobody_is_held_for_those_who_could_not_join(shape: str, waiting: int) -
 
 def test_a_few_who_return_do_not_hold_up_many() -> None:
     hold = CohortHold(enabled=True)
-    now_ns = halves(hold)
-    assert hold.until("s", 31, 64, now_ns) == 0
+    now_ns = halves(hold, return_ns=4 * MS, cycles=30)
+    assert hold.until("s", 4, 64, now_ns) > 0
+    assert hold.until("s", 60, 64, now_ns) == 0
 
 
 def test_callers_who_stay_away_end_the_holds() -> None:
@@ -103,7 +125,7 @@ def test_a_model_whose_time_is_proportional_to_its_rows_is_not_held() -> None:
 
 def test_models_faster_than_timers_are_not_held() -> None:
     hold = CohortHold(enabled=True)
-    now_ns = halves(hold, execution_ms=5)
+    now_ns = halves(hold, execution_ms=1)
     assert hold.window_ns == 0
     assert hold.until("s", 4, 32, now_ns) == 0
 
@@ -123,12 +145,13 @@ def test_what_is_switched_off_never_holds() -> None:
 def test_cohorts_of_several_instances_are_expected_together() -> None:
     hold = CohortHold(enabled=True)
     now_ns = halves(hold)
-    hold.answered(4, 4, "s", now_ns + MS, 20 * MS)
+    later_ns = now_ns + MS // 4
+    hold.answered(4, 4, "s", later_ns, 20 * MS)
     for _ in range(7):
-        hold.arrived(1, "s", now_ns + MS)
-    assert hold.until("s", 8, 32, now_ns + MS) == now_ns + 3 * MS
-    hold.arrived(1, "s", now_ns + MS)
-    assert hold.until("s", 8, 32, now_ns + MS) == 0
+        hold.arrived(1, "s", later_ns)
+    assert hold.until("s", 8, 32, later_ns) == later_ns + hold.window_ns
+    hold.arrived(1, "s", later_ns)
+    assert hold.until("s", 8, 32, later_ns) == 0
 
 
 @pytest.mark.parametrize(("fixed_ms", "row_ms"), [(10, 1), (0, 20), (20, 0)])
