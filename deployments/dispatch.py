@@ -81,11 +81,12 @@ class _Runner:
     def __init__(self, handle: Any, abandon_s: float) -> None:
         # Pickle is quicker than the default, cloudpickle, and what travels here are Trygon's own plain classes.
         self._handle = handle.options(request_serialization="pickle", response_serialization="pickle")
+        self._infer = self._handle.infer  # looked up once: each look makes a new handle
         self._abandon_s = abandon_s
         self._abandoned: list[tuple[str, int]] = []
 
     async def infer(self, infer_call: InferCall) -> list[InferOutcome]:
-        outcomes: list[InferOutcome] = await call(self._handle.infer, infer_call)
+        outcomes: list[InferOutcome] = await call(self._infer, infer_call)
         return outcomes
 
     def abandon(self, call_id: str, index: int) -> None:

@@ -5,7 +5,7 @@ import ipaddress
 import socket
 import zlib
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -96,6 +96,7 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses)
 
 
+@lru_cache(maxsize=4096)  # one entry per connection, asked for with each call
 def is_local_peer(peer: str) -> bool:
     """Whether a gRPC peer, such as "ipv4:10.0.0.1:4711" or "ipv6:%5B::1%5D:4711", is on this machine."""
     kind, _, rest = peer.partition(":")
