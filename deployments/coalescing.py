@@ -32,9 +32,9 @@ class Line(Protocol):
 
 
 MAX_IN_FLIGHT = 1
-"""Calls of one group under way before others wait to travel together. A second call at once would take requests from the
-third: with 2, the tiny MLP got 2,000 instead of 2,400 requests/s over HTTP (16 connections), 1,150 instead of 1,390 over
-gRPC (64), 1,900 instead of 2,090 on a stream (64)."""
+"""Calls of one group under way before others wait to travel together. A second call at once would take requests from
+the third: with 2, the tiny MLP got 2,000 instead of 2,400 requests/s over HTTP (16 connections), 1,150 instead of 1,390
+over gRPC (64) and 1,900 instead of 2,090 on a stream (64)."""
 
 MAX_WAIT_S = 0.002
 """Longest a request waits to travel with others."""
