@@ -138,7 +138,9 @@ def arguments() -> argparse.ArgumentParser:
     works = [*BY_NAME, CONSTANT]
     parser.add_argument("--works", type=_names(works), default=[], help=f"of {', '.join(works)}")
     transports = [*TRANSPORTS, POISSON]
-    parser.add_argument("--transports", type=_names(transports, ";"), default=[], help=f"of {'; '.join(transports)}".replace("%", "%%"))
+    parser.add_argument(
+        "--transports", type=_names(transports, ";"), default=[], help=f"of {'; '.join(transports)}".replace("%", "%%")
+    )
     parser.add_argument("--connections", type=_numbers, default=[], help="only these numbers of requests in flight")
     parser.add_argument("--seconds", type=float, default=1.8, help="measured window of a cell")
     parser.add_argument("--warmup", type=float, default=0.5, help="load before the window")
