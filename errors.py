@@ -12,7 +12,8 @@ able to read it.
 from enum import Enum, unique
 from typing import Any, NamedTuple, Self
 
-DOCUMENTATION_URL = "https://trygon.dev/docs/errors"
+DOCUMENTATION_URL = "docs/errors.md"
+"""Relative to the project's repository: the documentation has no host of its own yet."""
 
 
 class ErrorInfo(NamedTuple):

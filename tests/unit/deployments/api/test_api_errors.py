@@ -30,7 +30,7 @@ def test_the_body_has_all_fields_and_v2_has_tritons_key_too() -> None:
         "timestamp": "2026-01-31T12:00:00.000+00:00",
         "requestId": "r",
         "context": {"model": "m"},
-        "documentationUrl": "https://trygon.dev/docs/errors#runner_queue_full",
+        "documentationUrl": "docs/errors.md#runner_queue_full",
         "retryable": True,
     }
     body = error_body(error, request_id="r", timestamp=NOON, triton=False)
