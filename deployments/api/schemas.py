@@ -127,7 +127,7 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
             "timestamp": {"type": "string", "format": "date-time"},
             "requestId": _STRING,
             "context": {"type": "object"},
-            "documentationUrl": {"type": "string", "format": "uri"},
+            "documentationUrl": {"type": "string", "format": "uri-reference"},
             "retryable": _BOOLEAN,
         },
         *("errorCode", "message", "httpStatus", "timestamp", "requestId", "context", "documentationUrl", "retryable"),
