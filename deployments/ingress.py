@@ -20,9 +20,6 @@ from trygon.errors import InferenceError
 from trygon.models.tensors import Array, ParameterValue
 from trygon.settings import IngressSettings
 
-FIRST_ROUTES_S = 30.0
-"""Longest a new replica waits for control's first word before it takes requests all the same."""
-
 
 class Ingress(OpenInferenceGrpc):
     """One replica. `control` and `runners` are handles of deployments of the same application."""
