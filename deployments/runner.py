@@ -64,7 +64,7 @@ class Runner:
     ) -> None:
         self._batch = batch
         self._name = name
-        self._device = name.rpartition("-")[2]
+        framework, _, self._device = name.rpartition("-")
         self._replica = replica or serve.get_replica_context().replica_id.unique_id
         self._threads = threads
         self._default_max_batch_size = default_max_batch_size
@@ -74,7 +74,7 @@ class Runner:
         # Before requests come: importing TensorFlow holds the interpreter for seconds. A runtime that cannot be
         # imported is the reason why its models cannot be loaded, and no reason to take the application down.
         try:
-            backend(BACKENDS[name.rpartition("-")[0]])
+            backend(BACKENDS[framework])
         except Exception:
             logger.exception("the runtime of %s cannot be imported", name)
         self._known = ("", -1)

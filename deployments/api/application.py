@@ -24,12 +24,13 @@ from trygon.deployments.api.open_inference.http_codec import HEADER_LENGTH
 from trygon.deployments.api.open_inference.operations import infer_operations, other_operations
 from trygon.deployments.api.openapi import openapi_document
 from trygon.deployments.api.operation import Operation, routes
-from trygon.deployments.api.request_id import REQUEST_ID_HEADER, is_request_id, new_request_id
+from trygon.deployments.api.request_id import REQUEST_ID_HEADER, chosen_request_id
 from trygon.deployments.data_plane import DataPlane
 from trygon.errors import ErrorCode, InferenceError
 
 _INFER_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer").fullmatch
 _HEADER_LENGTH: Final = HEADER_LENGTH.encode()
+_REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _ENCODINGS: Final = {b"content-encoding", b"accept-encoding"}
 _ROUTING_ERRORS: Final = {404: ErrorCode.REQUEST_ROUTE_UNKNOWN, 405: ErrorCode.REQUEST_METHOD_NOT_ALLOWED}
 
@@ -71,7 +72,7 @@ def http_application(
 
 
 class Application(Starlette):
-    """Starlette, with a shortcut for plain inference requests, which it would cost a third more to route.
+    """Starlette, with a shortcut for plain inference requests past its middleware and routing (docs/performance.md).
 
     A request takes it when its headers leave no choice to be made: no compression either way, no header twice.
     """
@@ -102,17 +103,14 @@ class Application(Starlette):
                 target[1], target[2] or "", body, header_length, started_ns
             )
         except Exception as error:  # noqa: BLE001 - the boundary: whatever failed becomes an answer
-            given = headers.get(REQUEST_ID_HEADER.encode(), b"").decode("latin-1")
-            request_id = given if is_request_id(given) else new_request_id()
+            request_id = _request_id(headers)
             known = public_error(error, request_id)
             answer = error_body(known, request_id=request_id, timestamp=datetime.now(UTC), triton=True)
             answer_headers, status = {"Content-Type": "application/json"}, known.code.http_status
-            if self._echo_request_id:
-                answer_headers[REQUEST_ID_HEADER] = request_id
         else:
-            if self._echo_request_id:
-                given = headers.get(REQUEST_ID_HEADER.encode(), b"").decode("latin-1")
-                answer_headers[REQUEST_ID_HEADER] = given if is_request_id(given) else new_request_id()
+            request_id = _request_id(headers) if self._echo_request_id else ""
+        if self._echo_request_id:
+            answer_headers[REQUEST_ID_HEADER] = request_id
         raw_headers = [(name.lower().encode(), value.encode()) for name, value in answer_headers.items()]
         raw_headers.append((b"content-length", b"%d" % len(answer)))
         await send({"type": "http.response.start", "status": status, "headers": raw_headers})
@@ -131,8 +129,7 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if is_request_id(given) else new_request_id()
+        request_id = chosen_request_id(Headers(scope=scope).get(REQUEST_ID_HEADER, ""))
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
@@ -152,6 +149,10 @@ class Boundary:
                 raise
             response = _error_response(Request(scope), public_error(error, request_id))
             await response(scope, receive, send_named)
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    return chosen_request_id(headers.get(_REQUEST_ID, b"").decode("latin-1"))
 
 
 def _own_operations(document: bytes, server_name: str) -> tuple[Operation, ...]:

@@ -20,3 +20,8 @@ def new_request_id() -> str:
 def is_request_id(given: str) -> bool:
     """Whether the caller's id may be echoed and logged: 1 to 128 visible ASCII characters."""
     return 0 < len(given) <= MAX_REQUEST_ID_LENGTH and given.isascii() and given.isprintable() and " " not in given
+
+
+def chosen_request_id(given: str) -> str:
+    """Return the caller's id where it is sane, else a new one."""
+    return given if is_request_id(given) else new_request_id()

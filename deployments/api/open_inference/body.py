@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Receive
 
 from trygon.deployments.api.open_inference.blocking import BLOCKING_BYTES, run_sized
@@ -33,13 +33,12 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
     Raises: REQUEST_BODY_TOO_LARGE, REQUEST_ENCODING_UNSUPPORTED, REQUEST_ENCODING_INVALID, REQUEST_CANCELLED.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit_bytes):
-        raise _too_large(limit_bytes)
+    declared = request.headers.get("content-length", "").encode("latin-1")
+    _check_declared(declared, limit_bytes)
     encoding = _content_encoding(request)
-    chunks = _capped(request, limit_bytes)
     if encoding is None:
-        return b"".join([chunk async for chunk in chunks])
+        return await _whole(request.receive, limit_bytes)
+    chunks = _capped(request.receive, limit_bytes)
     pieces, size = [], 0
     async for piece in _decompressed(chunks, encoding):
         size += len(piece)
@@ -54,21 +53,8 @@ async def read_plain_body(receive: Receive, declared: bytes, limit_bytes: int) -
 
     Raises: REQUEST_BODY_TOO_LARGE, REQUEST_CANCELLED.
     """
-    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit_bytes):
-        raise _too_large(limit_bytes)
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _hung_up()
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    _check_declared(declared, limit_bytes)
+    return await _whole(receive, limit_bytes)
 
 
 def accepted_encoding(accept_encoding: str | None) -> Encoding | None:
@@ -107,16 +93,31 @@ def _content_encoding(request: Request) -> Encoding | None:
     return encoding
 
 
-async def _capped(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit_bytes:
-                raise _too_large(limit_bytes)
-            yield chunk
-    except ClientDisconnect:
-        raise _hung_up() from None
+def _check_declared(declared: bytes, limit_bytes: int) -> None:
+    """Refuse a Content-Length beyond the limit; one that is no number says nothing."""
+    # Eighteen digits are more than any body has bytes, and int() refuses thousands of them.
+    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit_bytes):
+        raise _too_large(limit_bytes)
+
+
+async def _whole(receive: Receive, limit_bytes: int) -> bytes:
+    chunks = [chunk async for chunk in _capped(receive, limit_bytes)]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _capped(receive: Receive, limit_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the body's chunks as they arrive, up to the limit."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InferenceError(ErrorCode.REQUEST_CANCELLED, "the caller hung up while sending its body")
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        yield chunk
+        more = message.get("more_body", False)
 
 
 async def _decompressed(chunks: AsyncIterator[bytes], encoding: Encoding) -> AsyncIterator[bytes]:
@@ -144,10 +145,6 @@ def _too_large(limit_bytes: int) -> InferenceError:
     return InferenceError(
         ErrorCode.REQUEST_BODY_TOO_LARGE, f"the body is larger than {limit_bytes} bytes", limitBytes=limit_bytes
     )
-
-
-def _hung_up() -> InferenceError:
-    return InferenceError(ErrorCode.REQUEST_CANCELLED, "the caller hung up while sending its body")
 
 
 def _invalid(encoding: Encoding, reason: str) -> InferenceError:
